@@ -1,0 +1,1 @@
+"""Text to scores: accuracy with intervals, predictions in the authors' format."""

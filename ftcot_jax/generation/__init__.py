@@ -1,0 +1,1 @@
+"""Prompts to text with a static-shape key-value cache."""

@@ -1,0 +1,1 @@
+"""Completions to (prompt, label) pairs: verdicts, selection, yield report."""

@@ -1,0 +1,1 @@
+"""Students as plain pytrees: architectures, Hugging Face weights in and out."""

@@ -1,0 +1,1 @@
+"""Grid to trials to results: the pool, and the report."""

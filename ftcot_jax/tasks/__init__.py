@@ -1,0 +1,1 @@
+"""Questions in: the benchmarks, their splits, prompt templates, answer extraction and comparison."""

@@ -1,0 +1,1 @@
+"""Questions to completions: the sampler, its ledger, and published completions."""

@@ -1,0 +1,1 @@
+"""The train step, trial slots, checkpoints and the loop."""
