@@ -1,0 +1,17 @@
+"""Fixtures every room's tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of upstream data beside the checkout; skips, saying so, where it is absent."""
+    folder = Path(os.environ.get("FTCOT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no shared data at {folder}; set FTCOT_SHARED to run this test on the upstream files")
+    return folder
