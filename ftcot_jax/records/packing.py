@@ -1,0 +1,124 @@
+"""Packing a batch's records into rows of one length, and the few row counts that get compiled.
+
+A step's batch holds exactly the records the padded reference would hold; packing only decides where in a
+rows x length block each one lies. A compiled program needs fixed shapes, so each step uses the smallest of a
+few ready shapes that its records fit; the largest is the worst case, so every step fits one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class BatchShape:
+    """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records."""
+
+    rows: int
+    length: int
+    labels: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Where each record of one batch lies: `row` (B,) and `start` (B,) int32, in `rows` rows."""
+
+    row: np.ndarray
+    start: np.ndarray
+    rows: int
+
+
+def pack(lengths: np.ndarray, row_length: int) -> Packing:
+    """First-fit decreasing: the longest record first, each into the first row with room for it.
+
+    Args:
+      lengths: (B,) tokens of each record, none above `row_length`.
+      row_length: tokens in a row.
+    """
+    if len(lengths) and int(lengths.max()) > row_length:
+        raise ValueError(f"a record of {int(lengths.max())} tokens does not fit a row of {row_length}")
+    row = np.zeros(len(lengths), np.int32)
+    start = np.zeros(len(lengths), np.int32)
+    used: list[int] = []
+    for record in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[record])
+        place = next((r for r, filled in enumerate(used) if filled + length <= row_length), len(used))
+        if place == len(used):
+            used.append(0)
+        row[record], start[record] = place, used[place]
+        used[place] += length
+    return Packing(row, start, rows=len(used))
+
+
+def choose_shapes(
+    needs: Sequence[tuple[int, int]],
+    *,
+    row_length: int,
+    worst_rows: int,
+    worst_labels: int,
+    examples: int,
+    at_most: int = 3,
+    row_multiple: int = 1,
+    label_multiple: int = 64,
+) -> tuple[BatchShape, ...]:
+    """Chooses at most `at_most` shapes, smallest first, that waste the fewest rows on the needs seen.
+
+    Args:
+      needs: (rows, labels) of sample batches, typically one epoch of every trial.
+      row_length: tokens in a row.
+      worst_rows: rows no batch can exceed; with `worst_labels` the last shape, so every batch fits.
+      worst_labels: label tokens no batch can exceed.
+      examples: records in a full batch.
+      at_most: compiled shapes.
+      row_multiple: rows are rounded up to this (devices that share a batch).
+      label_multiple: label room is rounded up to this (the chunk of the loss).
+    """
+    counts: dict[int, int] = {}
+    labels: dict[int, int] = {}
+    for rows, wanted in needs:
+        rounded = _round_up(rows, row_multiple)
+        counts[rounded] = counts.get(rounded, 0) + 1
+        labels[rounded] = max(labels.get(rounded, 0), wanted)
+    levels = sorted(counts)
+    chosen = _fewest_wasted_rows(levels, [counts[level] for level in levels], at_most)
+    worst = BatchShape(
+        _round_up(worst_rows, row_multiple), row_length, _round_up(worst_labels, label_multiple), examples
+    )
+    shapes = []
+    for rows in chosen:
+        room = max(count for level, count in labels.items() if level <= rows)
+        shapes.append(
+            BatchShape(rows, row_length, min(_round_up(room, label_multiple), worst.labels), examples)
+        )
+    return tuple(sorted({*shapes, worst}))
+
+
+def fitting_shape(shapes: Sequence[BatchShape], rows: int, labels: int) -> BatchShape:
+    """Returns the smallest shape with room for `rows` rows and `labels` label tokens."""
+    return next(shape for shape in shapes if shape.rows >= rows and shape.labels >= labels)
+
+
+def _fewest_wasted_rows(levels: list[int], counts: list[int], at_most: int) -> list[int]:
+    """Partitions sorted row counts into at most `at_most` groups, each rounded up to its largest member."""
+    best: dict[tuple[int, int], tuple[int, list[int]]] = {(0, 0): (0, [])}
+    for end in range(1, len(levels) + 1):
+        for groups in range(1, min(at_most, end) + 1):
+            options = []
+            for begin in range(groups - 1, end):
+                if (begin, groups - 1) in best:
+                    cost, tops = best[begin, groups - 1]
+                    members = zip(levels[begin:end], counts[begin:end], strict=True)
+                    waste = sum((levels[end - 1] - level) * count for level, count in members)
+                    options.append((cost + waste, [*tops, levels[end - 1]]))
+            if options:
+                best[end, groups] = min(options, key=lambda option: option[0])
+    finals = [value for (end, _), value in best.items() if end == len(levels)]
+    return min(finals, key=lambda option: (option[0], len(option[1])))[1]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

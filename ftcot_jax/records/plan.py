@@ -1,0 +1,133 @@
+"""The plan: which records a trial trains on at a step. A pure function; resuming needs only the step.
+
+The order of an epoch comes from raw Philox bits, whose stream numpy guarantees never to change, so a run
+resumed under another numpy, on another machine or on another number of hosts sees the same batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack
+from ftcot_jax.records.table import RecordTable
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrialData:
+    """What one trial trains on.
+
+    Attributes:
+      records: (N,) int, record numbers in the table, in the order of the selection.
+      seed: decides the order of every epoch.
+      batch_examples: records a step; the last step of an epoch may hold fewer, as in the reference.
+    """
+
+    records: np.ndarray
+    seed: int
+    batch_examples: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.records) // self.batch_examples)
+
+    def at(self, step: int) -> np.ndarray:
+        """(<= batch_examples,) record numbers of optimizer step `step`, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        return self.records[order[place * self.batch_examples : (place + 1) * self.batch_examples]]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return _epoch_order(len(self.records), self.seed, epoch)
+
+
+@functools.lru_cache(maxsize=256)
+def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBatch:
+    """One slot's batch at one step, as the few integers the device needs to build it.
+
+    Attributes:
+      record: (B,) int32 numbers in the record table, -1 where the batch holds fewer.
+      row: (B,) int32 row each record lies in.
+      start: (B,) int32 first position of the record in its row.
+    """
+
+    record: np.ndarray
+    row: np.ndarray
+    start: np.ndarray
+
+    @classmethod
+    def empty(cls, examples: int) -> StepBatch:
+        """A batch of no records, for a slot that has no trial."""
+        return cls(
+            np.full(examples, -1, np.int32), np.zeros(examples, np.int32), np.zeros(examples, np.int32)
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Planner:
+    """Packs the batches of the trials that share a compiled program.
+
+    Attributes:
+      lengths: (N,) int32 tokens of each record of the shared table.
+      label_lengths: (N,) int32 label tokens of each record.
+      shapes: the compiled batch shapes, smallest first.
+    """
+
+    lengths: np.ndarray
+    label_lengths: np.ndarray
+    shapes: tuple[BatchShape, ...]
+
+    @classmethod
+    def for_trials(
+        cls,
+        table: RecordTable,
+        trials: Sequence[TrialData],
+        *,
+        row_multiple: int = 1,
+        length_multiple: int = 16,
+    ) -> Planner:
+        """Chooses batch shapes from the first epoch of every trial.
+
+        Args:
+          table: the records of all the trials.
+          trials: trials with one `batch_examples`.
+          row_multiple: rows must divide by this (devices that share a batch).
+          length_multiple: the row length is the longest record rounded up to this.
+        """
+        used = np.unique(np.concatenate([trial.records for trial in trials]))
+        lengths, labels = table.lengths, table.label_lengths
+        row_length = int(-(-lengths[used].max() // length_multiple) * length_multiple)
+        examples = max(trial.batch_examples for trial in trials)
+        needs = []
+        for trial in trials:
+            for step in range(trial.steps_per_epoch):
+                records = trial.at(step)
+                needs.append((pack(lengths[records], row_length).rows, int(labels[records].sum())))
+        shapes = choose_shapes(
+            needs,
+            row_length=row_length,
+            worst_rows=examples,
+            worst_labels=int(np.sort(labels[used])[-examples:].sum()),
+            examples=examples,
+            row_multiple=row_multiple,
+        )
+        return cls(lengths, labels, shapes)
+
+    def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
+        """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
+        packing = pack(self.lengths[records], self.shapes[0].length)
+        examples = self.shapes[0].examples
+        batch = StepBatch.empty(examples)
+        batch.record[: len(records)] = records
+        batch.row[: len(records)] = packing.row
+        batch.start[: len(records)] = packing.start
+        return batch, fitting_shape(self.shapes, packing.rows, int(self.label_lengths[records].sum()))

@@ -1,0 +1,298 @@
+"""The loop: a queue of trials through the slots of one compiled program.
+
+Trials of one architecture and optimizer share the program. A slot whose trial ends is handed over and given
+the next trial while the others go on. What a trial computes depends only on the trial and its step, so an
+interrupted pool continues exactly, also with another number of slots.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from ftcot_jax.errors import Preempted
+from ftcot_jax.records.batch import DeviceTable, device_table, stack_batches
+from ftcot_jax.records.plan import Planner, StepBatch, TrialData
+from ftcot_jax.records.table import RecordTable
+from ftcot_jax.training.checkpoints import Checkpoints
+from ftcot_jax.training.metric_log import MetricLog
+from ftcot_jax.training.optimizer import Hyper
+from ftcot_jax.training.preemption import stop_on_signals
+from ftcot_jax.training.slots import empty_slots, refill, take, vacate
+from ftcot_jax.training.step import (
+    Executor,
+    Metrics,
+    Params,
+    SlotState,
+    TrainableStudent,
+    make_train_step,
+    new_state,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """One student to train.
+
+    Attributes:
+      key: address of everything that decides the result.
+      name: what people call it.
+      data: records and their order.
+      hyper: the optimizer's numbers.
+      steps: optimizer steps.
+      initial: makes the initial weights.
+      looks: steps after which `Listener.look` is called; 0 is before training.
+    """
+
+    key: str
+    name: str
+    data: TrialData
+    hyper: Hyper
+    steps: int
+    initial: Callable[[], Params]
+    looks: frozenset[int]
+
+
+class Listener(Protocol):
+    """Told what happens to trials; `params` are one trial's, on the device."""
+
+    def look(self, trial: Trial, step: int, params: Params) -> None: ...
+
+    def finished(self, trial: Trial, params: Params, summary: dict[str, Any]) -> None: ...
+
+    def failed(self, trial: Trial, reason: str) -> None: ...
+
+    def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolOptions:
+    """How a pool runs; nothing here changes any trial's result."""
+
+    slots: int
+    executor: Executor
+    checkpoint_seconds: float
+    checkpoint_steps: int | None
+    folder: Path
+    board: Path | None
+
+
+@dataclasses.dataclass(eq=False)
+class _Seat:
+    """A slot's trial on the host: the next step it takes, its log, and what it has cost so far."""
+
+    trial: Trial
+    step: int
+    log: MetricLog
+    seconds: float = 0.0
+    examples: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Launched:
+    """A step on its way: (slot, seat, step, examples) of those who take part, and the metrics to come."""
+
+    parts: list[tuple[int, _Seat, int, int]]
+    metrics: Metrics
+    began: float
+
+
+class Pool:
+    """Trains trials in slots; `run` returns when every trial has finished or failed.
+
+    Args:
+      student: the architecture all trials share.
+      architecture: identifies it in checkpoints.
+      table: the records of all trials.
+      trials: what to train, in order.
+      mesh: devices.
+      options: slots, executor, checkpoints.
+      listener: told when a trial is looked at, finished or failed.
+      say: receives warnings, one line each.
+    """
+
+    def __init__(
+        self,
+        student: TrainableStudent,
+        architecture: str,
+        table: RecordTable,
+        trials: Sequence[Trial],
+        mesh: Mesh,
+        options: PoolOptions,
+        listener: Listener,
+        say: Callable[[str], None],
+    ) -> None:
+        self._queue = collections.deque(trials)
+        self._mesh, self._options, self._listener = mesh, options, listener
+        self._rules = student.sharding_rules
+        share = mesh.shape["data"] * mesh.shape["fsdp"]
+        self._planner = Planner.for_trials(table, [trial.data for trial in trials], row_multiple=share)
+        self._table: DeviceTable = device_table(table)
+        self._step = make_train_step(student, mesh, options.executor)
+        self._like = jax.eval_shape(new_state, jax.eval_shape(trials[0].initial), trials[0].hyper)
+        self._state = empty_slots(self._like, options.slots, mesh, self._rules)
+        self._seats: list[_Seat | None] = [None] * options.slots
+        self._checkpoints = Checkpoints(epath.Path(options.folder / "checkpoints"), architecture, say)
+        self._tick = 0
+        self._reported_at = -math.inf
+
+    def run(self) -> None:
+        """Trains until no trial is left.
+
+        Raises:
+          Preempted: SIGTERM or Ctrl-C came; the state is saved.
+        """
+        with stop_on_signals() as stop:
+            try:
+                self._resume()
+                saved = time.monotonic()
+                pending: _Launched | None = None
+                while True:
+                    if self._attention_is_due():
+                        self._flush(pending)
+                        pending = None
+                        self._attend()
+                    if not any(self._seats):
+                        return
+                    if stop.reason or self._checkpoint_is_due(time.monotonic() - saved):
+                        self._flush(pending)
+                        pending = None
+                        self._save()
+                        saved = time.monotonic()
+                    if stop.reason:
+                        raise Preempted(f"stopped by {stop.reason} and saved; run the same command to go on")
+                    launched = self._launch()
+                    self._flush(pending)
+                    pending = launched
+            finally:
+                self._checkpoints.close()
+                for seat in self._seats:
+                    if seat is not None:
+                        seat.log.close()
+
+    def _launch(self) -> _Launched:
+        """Starts one step of every seat without waiting for it."""
+        began = time.monotonic()
+        parts, batches, shapes = [], [], []
+        for slot, seat in enumerate(self._seats):
+            if seat is None:
+                batches.append(StepBatch.empty(self._planner.shapes[0].examples))
+                continue
+            records = seat.trial.data.at(seat.step)
+            batch, shape = self._planner.batch(records)
+            batches.append(batch)
+            shapes.append(shape)
+            parts.append((slot, seat, seat.step, len(records)))
+            seat.step += 1
+        self._state, metrics = self._step(self._state, self._table, stack_batches(batches), max(shapes))
+        self._tick += 1
+        return _Launched(parts, metrics, began)
+
+    def _flush(self, launched: _Launched | None) -> None:
+        """Reports a step that is still on its way, if any."""
+        if launched is not None:
+            self._report(launched)
+
+    def _report(self, launched: _Launched) -> None:
+        """Logs a step's metrics, read one step late so that the device never waits for the host."""
+        rows = jax.device_get(launched.metrics)
+        ended = time.monotonic()
+        seconds = ended - max(launched.began, self._reported_at)
+        self._reported_at = ended
+        for slot, seat, step, examples in launched.parts:
+            if self._seats[slot] is not seat:
+                continue  # failed at the step before this one
+            row = {name: float(value[slot]) for name, value in rows._asdict().items()}
+            row["examples_per_second"] = examples / seconds
+            seat.seconds += seconds
+            seat.examples += examples
+            seat.log.write({"step": step, **row})
+            self._listener.progress(seat.trial, step + 1, row)
+            if not math.isfinite(row["loss"]):
+                self._listener.failed(seat.trial, f"loss became {row['loss']} at step {step}")
+                self._leave(slot)
+
+    def _attention_is_due(self) -> bool:
+        """Whether a trial is to be looked at or has ended, or a free slot has a trial waiting."""
+        return any(
+            bool(self._queue)
+            if seat is None
+            else seat.step >= seat.trial.steps or seat.step in seat.trial.looks
+            for seat in self._seats
+        )
+
+    def _attend(self) -> None:
+        """Looks at trials that are due, hands over those that ended, and fills the free slots."""
+        for slot in range(len(self._seats)):
+            while (seat := self._seats[slot]) is not None or self._queue:
+                if seat is None:
+                    self._seat(slot, self._queue.popleft(), None)
+                    continue
+                if seat.step in seat.trial.looks:
+                    self._listener.look(seat.trial, seat.step, self._params(slot))
+                if seat.step < seat.trial.steps:
+                    break
+                summary = {"seconds": seat.seconds, "examples": seat.examples}
+                self._listener.finished(seat.trial, self._params(slot), summary)
+                self._leave(slot)
+
+    def _seat(self, slot: int, trial: Trial, state: SlotState | None) -> None:
+        """Puts a trial into a slot: from its first step, or from a restored state."""
+        state = new_state(trial.initial(), trial.hyper) if state is None else state
+        self._state = refill(self._state, slot, state)
+        step = int(state.step)
+        board = None if self._options.board is None else self._options.board / trial.name
+        log = MetricLog(metrics_file(self._options.folder, trial), board, step)
+        self._seats[slot] = _Seat(trial, step, log)
+
+    def _leave(self, slot: int) -> None:
+        seat = self._seats[slot]
+        assert seat is not None
+        seat.log.close()
+        self._seats[slot] = None
+        self._state = vacate(self._state, slot)
+
+    def _params(self, slot: int) -> Params:
+        return take(self._state.params, slot)
+
+    def _checkpoint_is_due(self, seconds: float) -> bool:
+        steps = self._options.checkpoint_steps
+        return seconds > self._options.checkpoint_seconds or (
+            steps is not None and self._tick > 0 and self._tick % steps == 0
+        )
+
+    def _save(self) -> None:
+        seats = [None if seat is None else {"key": seat.trial.key} for seat in self._seats]
+        self._checkpoints.save(self._tick, self._state, {"slots": seats})
+
+    def _resume(self) -> None:
+        """Seats the trials that a checkpoint caught in the middle, in as many slots as there are now."""
+        found = self._checkpoints.restore(self._like, self._mesh, self._rules)
+        if found is None:
+            return
+        self._tick, saved, note = found
+        waiting = {trial.key: trial for trial in self._queue}
+        free = iter(range(len(self._seats)))
+        for place, seat in enumerate(note["slots"]):
+            if seat is None or seat["key"] not in waiting:
+                continue  # ended after the checkpoint, and was handed over
+            slot = next(free, None)
+            if slot is None:
+                break  # fewer slots than before: the rest starts again from the queue
+            trial = waiting[seat["key"]]
+            self._queue.remove(trial)
+            self._seat(slot, trial, take(saved, place))
+
+
+def metrics_file(folder: Path, trial: Trial) -> Path:
+    """Where a pool under `folder` logs the trial's metrics."""
+    return folder / "metrics" / f"{trial.key}.jsonl"

@@ -1,0 +1,141 @@
+"""The train step: one optimizer step of every slot, as one compiled program.
+
+A slot is a place for a trial. Everything that tells trials apart (weights, moments, step, hyper-parameters)
+is in its state with a leading slot axis, so refilling a slot never recompiles.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from ftcot_jax.records.batch import DeviceTable, PackedBatch, PlannedBatch, assemble
+from ftcot_jax.records.packing import BatchShape
+from ftcot_jax.training.loss import label_loss
+from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings
+from ftcot_jax.training.optimizer import Hyper, adamw, learning_rate
+
+Params = Any
+Executor = Literal["vmap", "map"]
+
+
+class TrainableStudent(Protocol):
+    """What the step needs of a decoder-only student."""
+
+    @property
+    def sharding_rules(self) -> Rules: ...
+
+    def hidden(
+        self, params: Params, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array
+    ) -> jax.Array: ...
+
+    def head(self, params: Params) -> jax.Array: ...
+
+
+class SlotState(NamedTuple):
+    """State of one trial, or of S with a leading slot axis on every leaf; an empty slot is not `live`."""
+
+    params: Params
+    moments: Any
+    step: jax.Array
+    hyper: Hyper
+    live: jax.Array
+
+
+class Metrics(NamedTuple):
+    """Of one step, each () or (S,) float32; `tokens` counts real tokens, `labels` those predicted."""
+
+    loss: jax.Array
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+    tokens: jax.Array
+    labels: jax.Array
+
+
+def new_state(params: Params, hyper: Hyper) -> SlotState:
+    """State of a trial that has taken no step."""
+    step = jnp.zeros((), jnp.int32)
+    return SlotState(params, adamw(hyper, step).init(params), step, hyper, jnp.ones((), bool))
+
+
+def batch_loss(student: TrainableStudent, params: Params, batch: PackedBatch) -> jax.Array:
+    """Mean cross-entropy over the batch's label tokens, the padded reference's loss; 0 for an empty batch."""
+    hidden_RxLxE = student.hidden(params, batch.tokens, batch.segments, batch.positions)
+    hidden_MxE = hidden_RxLxE.reshape(-1, hidden_RxLxE.shape[-1])[batch.label_at]
+    total = label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
+    return total / jnp.maximum(batch.label_weight.sum(), 1)
+
+
+def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+    loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch)
+    updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
+    metrics = Metrics(
+        loss=loss,
+        gradient_norm=optax.global_norm(gradients),
+        learning_rate=learning_rate(state.hyper, state.step),
+        tokens=(batch.segments > 0).sum().astype(jnp.float32),
+        labels=batch.label_weight.sum(),
+    )
+    return state._replace(
+        params=optax.apply_updates(state.params, updates), moments=moments, step=state.step + 1
+    ), metrics
+
+
+def _idle(state: SlotState) -> tuple[SlotState, Metrics]:
+    return state, Metrics(*[jnp.zeros((), jnp.float32)] * len(Metrics._fields))
+
+
+TrainStep = Callable[[SlotState, DeviceTable, PlannedBatch, BatchShape], tuple[SlotState, Metrics]]
+
+
+def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -> TrainStep:
+    """Returns the jitted step ``(state_S, table, planned_SxB, shape) -> (state_S, metrics_S)``.
+
+    The state is donated; `shape` is static, so each of the few batch shapes is compiled once.
+
+    Args:
+      student: the architecture; its weights are in the state.
+      mesh: where slots and rows lie.
+      executor: "vmap" computes all slots as one batch and keeps empty slots' state; "map" runs them one after
+        another and skips empty ones, which is as fast on a CPU and needs one slot's memory.
+    """
+
+    def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+        return jax.lax.cond(
+            state.live, functools.partial(_advance, student), lambda state, _: _idle(state), state, batch
+        )
+
+    def over_slots(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+        if executor == "vmap":
+            return jax.vmap(one)(state, batch)
+        if state.step.shape[0] == 1:  # a map over one slot would copy its whole state in and out
+            only = _advance(student, *jax.tree.map(lambda leaf: leaf[0], (state, batch)))
+            return jax.tree.map(lambda leaf: leaf[None], only)
+        return jax.lax.map(lambda pair: one(*pair), (state, batch))
+
+    @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
+    def step(
+        state: SlotState, table: DeviceTable, planned: PlannedBatch, shape: BatchShape
+    ) -> tuple[SlotState, Metrics]:
+        batch = jax.vmap(lambda slot: assemble(table, slot, shape))(planned)
+        if mesh.size > 1:
+            rows = batch_sharding(mesh)
+            spread = {name: jax.lax.with_sharding_constraint(getattr(batch, name), rows) for name in _ROWS}
+            batch = batch._replace(**spread)
+        state, metrics = over_slots(state, batch)
+        if mesh.size > 1:
+            state = jax.lax.with_sharding_constraint(
+                state, state_shardings(mesh, student.sharding_rules, state)
+            )
+        return state, metrics
+
+    return step
+
+
+_ROWS = ("tokens", "segments", "positions")
