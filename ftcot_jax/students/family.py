@@ -1,0 +1,120 @@
+"""What a family of architectures gives: a module, its tensors' names on disk, and how to shard it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ftcot_jax.errors import UsageError
+
+Config = Any  # a transformers PretrainedConfig: which fields it has depends on its model_type
+Params = Any  # nested dict of arrays
+Rules = Sequence[tuple[str, tuple[str | None, ...]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a student computes: the activations' dtype, and what the backward pass recomputes."""
+
+    dtype: str = "float32"
+    remat: str = "none"
+
+    @property
+    def activations(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """How one parameter lies in a Hugging Face checkpoint.
+
+    Attributes:
+      name: the tensor's name; ``{layer}`` stands for the layer's number when the parameter is stacked.
+      inputs: None when the shapes agree. Otherwise the tensor is flattened to (inputs, outputs), the first
+        `inputs` axes of the parameter being inputs; with 0 it is a vector of outputs.
+      transposed: stored as (outputs, inputs), as torch.nn.Linear does.
+    """
+
+    name: str
+    inputs: int | None = None
+    transposed: bool = False
+
+    @property
+    def stacked(self) -> bool:
+        return "{layer}" in self.name
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape on disk of a parameter (one layer's part) of this shape."""
+        if self.inputs is None:
+            return shape
+        if self.inputs == 0:
+            return (math.prod(shape),)
+        sides = (math.prod(shape[: self.inputs]), math.prod(shape[self.inputs :]))
+        return sides[::-1] if self.transposed else sides
+
+
+def linear(name: str, inputs: int = 1) -> Stored:
+    """A torch.nn.Linear weight."""
+    return Stored(name, inputs, transposed=True)
+
+
+def bias(name: str) -> Stored:
+    """A bias vector, flattened."""
+    return Stored(name, 0)
+
+
+class Decoder(Protocol):
+    """A decoder-only module, as the families' classes implement it."""
+
+    def hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+
+    def head(self) -> jax.Array: ...
+
+    def empty_cache(self, rows: int, length: int) -> Any: ...
+
+    def extend(self, cache: Any, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One file's architectures.
+
+    Attributes:
+      name: what users call it.
+      architectures: the `model_type`s of transformers configs it covers, each with the name that
+        transformers and vLLM give the class that computes it.
+      check: raises UsageError naming the first config field it cannot honour.
+      module: builds the Flax NNX module.
+      stored: parameter path -> how it lies on disk.
+      ignored: patterns of tensor names that carry no weight of their own.
+      prefixes: prefixes of tensor names that some checkpoints leave out.
+      sharding_rules: (pattern over the "/"-joined path, mesh axis of each dimension), first match wins.
+      context_length: positions the student can take.
+    """
+
+    name: str
+    architectures: Mapping[str, str]
+    check: Callable[[Config], None]
+    module: Callable[[Config, Compute, nnx.Rngs], nnx.Module]
+    stored: Callable[[Config], dict[str, Stored]]
+    ignored: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    sharding_rules: Rules
+    context_length: Callable[[Config], int]
+
+
+def require(config: Config, field: str, allowed: Sequence[Any]) -> None:
+    """Raises UsageError unless the config's field is absent or has one of the allowed values."""
+    value = getattr(config, field, allowed[0])
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise UsageError(
+            f"config field {field}={value!r} of model_type {config.model_type!r} is not supported; "
+            f"it must be {choices}"
+        )

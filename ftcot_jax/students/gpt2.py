@@ -1,0 +1,185 @@
+"""GPT-2 (Radford et al., 2019), small to XL: LayerNorm before, learned positions, attention, GELU MLP."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ftcot_jax.students.attention import attend, causal_mask
+from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, require
+from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, normal, scan_layers, stack_layers
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Spec:
+    """Sizes of one member of the family."""
+
+    vocabulary: int
+    positions: int
+    width: int
+    mlp_width: int
+    layers: int
+    heads: int
+    head_dim: int
+    epsilon: float
+    activation: str
+    scale: float
+    tied: bool
+    std: float
+
+    @classmethod
+    def of(cls, config: Config) -> GPT2Spec:
+        """Reads the sizes from a transformers GPT2Config."""
+        head_dim = config.n_embd // config.n_head
+        return cls(
+            vocabulary=config.vocab_size,
+            positions=config.n_positions,
+            width=config.n_embd,
+            mlp_width=config.n_inner or 4 * config.n_embd,
+            layers=config.n_layer,
+            heads=config.n_head,
+            head_dim=head_dim,
+            epsilon=config.layer_norm_epsilon,
+            activation=config.activation_function,
+            scale=head_dim**-0.5 if config.scale_attn_weights else 1.0,
+            tied=config.tie_word_embeddings,
+            std=config.initializer_range,
+        )
+
+
+class Block(nnx.Module):
+    """One layer. Projections into the residual stream start smaller by the root of their number."""
+
+    def __init__(self, spec: GPT2Spec, rngs: nnx.Rngs) -> None:
+        width, inner, heads = (spec.width,), (spec.mlp_width,), (spec.heads, spec.head_dim)
+        narrow = spec.std / (2 * spec.layers) ** 0.5
+        self.attention_norm = LayerNorm(spec.width, spec.epsilon)
+        self.qkv = Linear(width, (3, *heads), bias=True, std=spec.std, rngs=rngs)
+        self.o = Linear(heads, width, bias=True, std=narrow, rngs=rngs)
+        self.mlp_norm = LayerNorm(spec.width, spec.epsilon)
+        self.up = Linear(width, inner, bias=True, std=spec.std, rngs=rngs)
+        self.down = Linear(inner, width, bias=True, std=narrow, rngs=rngs)
+        self.activation = spec.activation
+
+    def __call__(self, h: jax.Array, attend: Attend) -> tuple[jax.Array, Any]:
+        qkv_BxTx3xHxD = self.qkv(self.attention_norm(h))
+        query, key, value = (qkv_BxTx3xHxD[:, :, part] for part in range(3))
+        mixed, extra = attend(query, key, value)
+        h = h + self.o(mixed)
+        return h + self.down(ACTIVATIONS[self.activation](self.up(self.mlp_norm(h)))), extra
+
+
+class GPT2(nnx.Module):
+    """A GPT-2 decoder; see `Student` for the meaning of its methods."""
+
+    def __init__(self, config: Config, compute: Compute, rngs: nnx.Rngs) -> None:
+        spec = GPT2Spec.of(config)
+        self.spec, self.compute = spec, compute
+        self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
+        self.place = nnx.Param(normal(rngs, (spec.positions, spec.width), spec.std))
+        self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
+        self.norm = LayerNorm(spec.width, spec.epsilon)
+        self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
+
+    def hidden(self, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array) -> jax.Array:
+        mask = causal_mask(segments_RxL)
+
+        def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+            return attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask, self.spec.scale), None
+
+        def layer(block: Block, h: jax.Array, _: Any) -> tuple[jax.Array, None]:
+            return block(h, attend_row)
+
+        h = self._embed(tokens_RxL, positions_RxL)
+        h, _ = scan_layers(self.layers, layer, h, jnp.arange(self.spec.layers), self.compute.remat)
+        return self.norm(h)
+
+    def head(self) -> jax.Array:
+        weight = self.embed if self.unembed is None else self.unembed
+        return weight[...].astype(self.compute.activations)
+
+    def empty_cache(self, rows: int, length: int) -> KVCache:
+        spec = self.spec
+        return KVCache.empty(spec.layers, rows, spec.heads, length, spec.head_dim, self.compute.activations)
+
+    def extend(
+        self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array
+    ) -> tuple[jax.Array, KVCache]:
+        mask = cache.visible(positions_BxT)
+
+        def layer(
+            block: Block, carry: tuple[jax.Array, KVCache], number: jax.Array
+        ) -> tuple[tuple[jax.Array, KVCache], None]:
+            h, cache = carry
+
+            def attend_cache(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, KVCache]:
+                grown = cache.write(number, positions_BxT, key, value)
+                return attend(query, *grown.layer(number), mask, self.spec.scale), grown
+
+            return block(h, attend_cache), None
+
+        start = (self._embed(tokens_BxT, positions_BxT), cache)
+        (h, cache), _ = scan_layers(self.layers, layer, start, jnp.arange(self.spec.layers), "none")
+        return self.norm(h), cache
+
+    def _embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        return (self.embed[...][tokens] + self.place[...][positions]).astype(self.compute.activations)
+
+
+def _check(config: Config) -> None:
+    require(config, "activation_function", tuple(ACTIVATIONS))
+    require(config, "scale_attn_by_inverse_layer_idx", (False,))
+    require(config, "add_cross_attention", (False,))
+    require(config, "quantization_config", (None,))
+
+
+def _stored(config: Config) -> dict[str, Stored]:
+    layer = "transformer.h.{layer}."
+    tensors = {
+        "embed": Stored("transformer.wte.weight"),
+        "place": Stored("transformer.wpe.weight"),
+        "norm/scale": Stored("transformer.ln_f.weight"),
+        "norm/bias": Stored("transformer.ln_f.bias"),
+    }
+    if not config.tie_word_embeddings:
+        tensors["unembed"] = Stored("lm_head.weight")
+    for ours, theirs in (("attention_norm", "ln_1"), ("mlp_norm", "ln_2")):
+        tensors[f"layers/{ours}/scale"] = Stored(f"{layer}{theirs}.weight")
+        tensors[f"layers/{ours}/bias"] = Stored(f"{layer}{theirs}.bias")
+    for ours, theirs, inputs in (
+        ("qkv", "attn.c_attn", 1),
+        ("o", "attn.c_proj", 2),
+        ("up", "mlp.c_fc", 1),
+        ("down", "mlp.c_proj", 1),
+    ):
+        tensors[f"layers/{ours}/kernel"] = Stored(f"{layer}{theirs}.weight", inputs)
+        tensors[f"layers/{ours}/bias"] = bias(f"{layer}{theirs}.bias")
+    return tensors
+
+
+GPT2_FAMILY = Family(
+    name="GPT-2",
+    architectures={"gpt2": "GPT2LMHeadModel"},
+    check=_check,
+    module=GPT2,
+    stored=_stored,
+    ignored=(r"^lm_head\.weight$", r"\.attn\.(masked_)?bias$"),
+    prefixes=("transformer.",),
+    sharding_rules=(
+        (r"(embed|unembed)$", ("tensor", "fsdp")),
+        (r"place$", (None, "fsdp")),
+        (r"qkv/kernel$", (None, "fsdp", None, "tensor", None)),
+        (r"layers/o/kernel$", (None, "tensor", None, "fsdp")),
+        (r"up/kernel$", (None, "fsdp", "tensor")),
+        (r"down/kernel$", (None, "tensor", "fsdp")),
+    ),
+    context_length=lambda config: config.n_positions,
+)

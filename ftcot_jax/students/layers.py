@@ -1,0 +1,122 @@
+"""The pieces every family is built of: linear maps, norms, and a stack of layers that is scanned.
+
+A module's weights are float32. Each cast happens where the weight is used, to the dtype of the activations
+that flow in, so the embedding decides the precision of the whole student.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Carry = TypeVar("Carry")
+Output = TypeVar("Output")
+Block = TypeVar("Block", bound=nnx.Module)
+
+
+class Linear(nnx.Module):
+    """A linear map from the last axes of its input, in the layout `inputs + outputs`.
+
+    Args:
+      inputs: sizes of the axes contracted, e.g. ``(heads, head_dim)``.
+      outputs: sizes of the axes produced.
+      bias: whether one is added.
+      std: standard deviation of the initial weights; the bias starts at zero.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self, inputs: tuple[int, ...], outputs: tuple[int, ...], *, bias: bool, std: float, rngs: nnx.Rngs
+    ) -> None:
+        self.kernel = nnx.Param(normal(rngs, (*inputs, *outputs), std))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+        self.contracted = len(inputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jnp.tensordot(x, self.kernel[...].astype(x.dtype), axes=self.contracted)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Divides by the root mean square over the last axis, in float32, then scales (arXiv:1910.07467)."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.ones(size))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale[...]).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Standardises over the last axis, in float32, then scales and shifts (arXiv:1607.06450)."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.ones(size))
+        self.bias = nnx.Param(jnp.zeros(size))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return (normed * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float) -> jax.Array:
+    """Returns float32 normal numbers of the given standard deviation."""
+    return std * jax.random.normal(rngs.params(), shape, jnp.float32)
+
+
+def stack_layers(make: Callable[[nnx.Rngs], Block], count: int, rngs: nnx.Rngs) -> Block:
+    """Makes `count` blocks as one, every weight with a leading layer axis."""
+    keys = jax.random.split(rngs.params(), count)
+    return nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
+
+
+def scan_layers(
+    stack: Block,
+    apply: Callable[[Block, Carry, Any], tuple[Carry, Output]],
+    carry: Carry,
+    per_layer: Any,
+    remat: str,
+) -> tuple[Carry, Output]:
+    """Runs the stacked blocks one after the other as a single compiled loop.
+
+    Args:
+      stack: from `stack_layers`.
+      apply: ``(block, carry, its part of per_layer) -> (carry, output)``.
+      carry: what flows from layer to layer.
+      per_layer: pytree of arrays with a leading layer axis.
+      remat: what the backward pass recomputes: "none" or "full".
+
+    Returns:
+      The last carry, and the outputs stacked along a leading layer axis.
+    """
+    graphdef, weights = nnx.split(stack)
+
+    def step(carry: Carry, layer: tuple[Any, Any]) -> tuple[Carry, Output]:
+        return apply(nnx.merge(graphdef, layer[0]), carry, layer[1])
+
+    if remat == "full":
+        step = jax.checkpoint(step, prevent_cse=False)  # a scan's body cannot be merged with its forward
+    return jax.lax.scan(step, carry, (weights, per_layer))
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+"""Activation functions by the names checkpoints' configs use."""

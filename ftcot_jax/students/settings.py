@@ -1,0 +1,39 @@
+"""Section ``student:`` of a recipe: which model is trained, and in which precision it computes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class StudentSettings(BaseModel):
+    """Section ``student:`` of a recipe. Exactly one of `checkpoint` and `scratch` is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: str | None = Field(
+        None, description="Pretrained student: a folder in the Hugging Face layout, or a name on the hub."
+    )
+    scratch: dict[str, Any] | None = Field(
+        None,
+        description="Student with random weights: `model_type` and fields of its transformers config. "
+        "Its vocabulary is the task's words, unless `tokenizer` is given.",
+    )
+    tokenizer: str | None = Field(
+        None, description="Folder or hub name of a scratch student's tokenizer, in place of the task's words."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Precision of the arithmetic; weights are always kept in float32."
+    )
+    remat: Literal["none", "full"] = Field(
+        "none", description="What the backward pass recomputes instead of storing: nothing, or every layer."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StudentSettings:
+        if (self.checkpoint is None) == (self.scratch is None):
+            raise ValueError("give either checkpoint or scratch")
+        if self.tokenizer is not None and self.scratch is None:
+            raise ValueError("tokenizer goes with scratch; a checkpoint brings its own")
+        return self

@@ -1,0 +1,246 @@
+"""The student: an architecture with its config, tokenizer and weights' source, as pure functions of params.
+
+``params`` is a plain nested dict of float32 arrays; weights of the layers are stacked along a leading axis.
+Every method that takes params is pure and can be jitted, differentiated, and vmapped over a slot axis.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+from flax import nnx
+
+from ftcot_jax.errors import FtcotError, nearest
+from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
+from ftcot_jax.students.family import Compute, Config, Decoder, Family, Params, Rules
+
+
+class Student:
+    """One architecture at one size, with its tokenizer; equal students share compiled programs.
+
+    Args:
+      family: the architectures it belongs to.
+      config: transformers config of the checkpoint, or of a student from scratch.
+      tokenizer: a transformers fast tokenizer.
+      compute: precision and rematerialisation.
+      folder: the checkpoint's folder; None for a student from scratch.
+
+    Attributes:
+      eos_id: token that ends an answer.
+      pad_id: token that fills unused places; segment ids hide it, so its value is of no consequence.
+      context_length: positions the architecture has.
+    """
+
+    def __init__(
+        self, family: Family, config: Config, tokenizer: Any, compute: Compute, folder: Path | None = None
+    ) -> None:
+        family.check(config)
+        self._family, self.config, self.tokenizer, self.compute = family, config, tokenizer, compute
+        self.folder = folder
+        self.context_length = int(family.context_length(config))
+        self.eos_id = self._end_token()
+        self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        if len(tokenizer) > config.vocab_size:
+            raise FtcotError(
+                f"{folder or 'student.scratch'}: the tokenizer has {len(tokenizer)} tokens and the config's "
+                f"vocab_size is {config.vocab_size}; use the tokenizer that belongs to the model"
+            )
+
+    @property
+    def family(self) -> str:
+        """What users call the architecture's family."""
+        return self._family.name
+
+    @property
+    def architecture(self) -> str:
+        """Name of the transformers class that computes the same, as vLLM and config.json know it."""
+        return self._family.architectures[self.config.model_type]
+
+    @property
+    def sharding_rules(self) -> Rules:
+        """(pattern over a parameter's "/"-joined path, mesh axis of each dimension); the first match wins."""
+        return self._family.sharding_rules
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of config, tokenizer and weight files: what a result that used this student depends on."""
+        text = self.tokenizer.backend_tokenizer.to_str()
+        weights = "random" if self.folder is None else weights_identity(self.folder)
+        return hashlib.sha256("\n".join((*self._identity, text, weights)).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Student) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    # Weights
+
+    @functools.cached_property
+    def shapes(self) -> Params:
+        """The params as `jax.ShapeDtypeStruct`s, without making any."""
+        return jax.eval_shape(self._make_params, jax.random.key(0))
+
+    def init(self, key: jax.Array) -> Params:
+        """Returns random params, distributed as the original architecture's."""
+        return self._jitted_init(key)
+
+    def load(self, shardings: Any = None) -> Params:
+        """Reads the checkpoint's weights as float32 params.
+
+        Args:
+          shardings: pytree of shardings like `shapes`, to load each device's share straight onto it; None
+            loads everything onto the default device.
+
+        Raises:
+          FtcotError: the student is from scratch, or the folder's tensors are not this architecture's.
+        """
+        if self.folder is None:
+            raise FtcotError("a student from scratch has no weights to load; use its random initial weights")
+        shapes = self._shapes_by_path
+        stored = self.stored
+        found = match_tensors(
+            str(self.folder),
+            open_tensors(self.folder),
+            self._family,
+            stored,
+            {path: leaf.shape for path, leaf in shapes.items()},
+        )
+        wanted = {} if shardings is None else by_path(shardings)
+        leaves = {
+            path: read_parameter(found[path], stored[path], leaf.shape, wanted.get(path))
+            for path, leaf in shapes.items()
+        }
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_join(path)], self.shapes)
+
+    @functools.cached_property
+    def stored(self) -> dict[str, Any]:
+        """Parameter path -> how a Hugging Face checkpoint stores it."""
+        return self._family.stored(self.config)
+
+    # The computation
+
+    def hidden(
+        self, params: Params, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array
+    ) -> jax.Array:
+        """Runs packed rows; a token attends to earlier tokens of its row with its own segment id.
+
+        Args:
+          params: the weights.
+          tokens_RxL: (R, L) int32.
+          segments_RxL: (R, L) int32, which text each token belongs to; 0 is padding.
+          positions_RxL: (R, L) int32, each token's place in its text, from 0.
+
+        Returns:
+          (R, L, E) after the last norm, ready for the head, in the compute dtype. Padding's are meaningless.
+        """
+        with jax.default_matmul_precision("float32"):  # float32 means float32 on GPU and TPU too
+            return self._decoder(params).hidden(tokens_RxL, segments_RxL, positions_RxL)
+
+    def head(self, params: Params) -> jax.Array:
+        """Returns the (V, E) vocabulary projection in the compute dtype; logits are ``h @ head.T``."""
+        return self._decoder(params).head()
+
+    def empty_cache(self, rows: int, length: int) -> Any:
+        """Returns a key-value cache for `rows` texts of up to `length` tokens."""
+        return self._decoder(self.shapes).empty_cache(rows, length)
+
+    def extend(
+        self, params: Params, cache: Any, tokens_BxT: jax.Array, positions_BxT: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Runs T more tokens of each of B texts, given the cache of those before.
+
+        Args:
+          params: the weights.
+          cache: from `empty_cache` or the previous call; a row's positions below the first one given must
+            have been written for the text at hand.
+          tokens_BxT: (B, T) int32.
+          positions_BxT: (B, T) int32, each token's place in its text. A place at or beyond the cache's length
+            marks padding: nothing is kept of it.
+
+        Returns:
+          (B, T, E) after the last norm, and the cache with the new tokens in it.
+        """
+        with jax.default_matmul_precision("float32"):
+            return self._decoder(params).extend(cache, tokens_BxT, positions_BxT)
+
+    # Text
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the token ids of each text, without special tokens added.
+
+        Raises:
+          FtcotError: a word is not in a from-scratch student's vocabulary.
+        """
+        backend = self.tokenizer.backend_tokenizer
+        try:
+            return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
+        except Exception as error:  # the library raises bare Exception for a word it does not know
+            for text in texts:
+                for word in text.split():
+                    if backend.token_to_id(word) is None:
+                        hint = nearest(word, backend.get_vocab())
+                        raise FtcotError(
+                            f"the student's vocabulary lacks the word {word!r}{hint}, in {text[:80]!r}; "
+                            "build the student with every word of the task"
+                        ) from error
+            raise
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Returns the text of each list of token ids, special tokens left out."""
+        return self.tokenizer.backend_tokenizer.decode_batch([list(map(int, row)) for row in ids])
+
+    # Inside
+
+    @functools.cached_property
+    def _identity(self) -> tuple[str, ...]:
+        config = {key: value for key, value in self.config.to_dict().items() if not key.startswith("_")}
+        return (
+            self._family.name,
+            json.dumps(config, sort_keys=True, default=str),
+            self.compute.dtype,
+            self.compute.remat,
+        )
+
+    @functools.cached_property
+    def _shapes_by_path(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return by_path(self.shapes)
+
+    @functools.cached_property
+    def _graphdef(self) -> nnx.GraphDef[Any]:
+        return nnx.split(nnx.eval_shape(self._make_module, jax.random.key(0)))[0]
+
+    @functools.cached_property
+    def _jitted_init(self) -> Any:
+        return jax.jit(self._make_params)
+
+    def _make_module(self, key: jax.Array) -> nnx.Module:
+        return self._family.module(self.config, self.compute, nnx.Rngs(params=key))
+
+    def _make_params(self, key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.split(self._make_module(key))[1])
+
+    def _decoder(self, params: Params) -> Decoder:
+        return cast(Decoder, nnx.merge(self._graphdef, params))
+
+    def _end_token(self) -> int:
+        end = self.tokenizer.eos_token_id
+        end = self.config.eos_token_id if end is None else end
+        if not isinstance(end, int):
+            raise FtcotError(f"{self.folder or 'student.scratch'}: the tokenizer names no eos_token; add one")
+        return end
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Returns a pytree's leaves by their "/"-joined paths."""
+    return {_join(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _join(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
