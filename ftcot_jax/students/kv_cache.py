@@ -40,6 +40,21 @@ class KVCache(NamedTuple):
             self.values.at[layer, row, :, positions_BxT].set(value_BxTxKxD, mode="drop"),
         )
 
+    def fill(self, row_b: jax.Array, other: KVCache) -> KVCache:
+        """Puts the b rows of a cache of as many columns or fewer into these rows; a row >= B is dropped."""
+        columns = other.keys.shape[3]
+        return KVCache(
+            self.keys.at[:, row_b, :, :columns].set(other.keys, mode="drop"),
+            self.values.at[:, row_b, :, :columns].set(other.values, mode="drop"),
+        )
+
+    def resize(self, row_b: jax.Array, length: int) -> KVCache:
+        """Returns a cache of the chosen rows with `length` columns: cut, or filled up with zeros."""
+        grow = max(length - self.keys.shape[3], 0)
+        pad = ((0, 0), (0, 0), (0, 0), (0, grow), (0, 0))
+        keys, values = (jnp.pad(part[:, row_b, :, :length], pad) for part in self)
+        return KVCache(keys, values)
+
     def layer(self, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns one layer's keys and values, each (B, K, S, D)."""
         return self.keys[layer], self.values[layer]

@@ -20,6 +20,11 @@ from ftcot_jax.errors import FtcotError, nearest
 from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
 from ftcot_jax.students.family import Compute, Config, Decoder, Family, Params, Rules
 
+# Config fields that say who wrote a checkpoint and how, not what it computes.
+_NOT_ARCHITECTURE = frozenset(
+    {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+)
+
 
 class Student:
     """One architecture at one size, with its tokenizer; equal students share compiled programs.
@@ -200,7 +205,8 @@ class Student:
 
     @functools.cached_property
     def _identity(self) -> tuple[str, ...]:
-        config = {key: value for key, value in self.config.to_dict().items() if not key.startswith("_")}
+        fields = self.config.to_dict()
+        config = {key: fields[key] for key in fields if key not in _NOT_ARCHITECTURE}
         return (
             self._family.name,
             json.dumps(config, sort_keys=True, default=str),

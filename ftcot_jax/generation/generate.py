@@ -1,0 +1,226 @@
+"""Prompts to text: a fixed number of rows, refilled from the queue as their texts end.
+
+The host decides only between chunks of steps: which rows ended, which prompts take their place, how many
+columns and rows the cache needs. Rows and columns come in a few sizes, so few programs are compiled, and they
+serve every student of the same shapes.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from ftcot_jax.errors import FtcotError
+from ftcot_jax.generation.decode import NOTHING, Rows, decode_chunk, prefill, rearrange
+from ftcot_jax.students.family import Params
+from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.student import Student
+
+STEPS = 32
+FinishReason = Literal["stop", "length", "prompt_too_long"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generated:
+    """What one prompt led to.
+
+    Attributes:
+      tokens: the tokens written, without the end token.
+      finish_reason: "stop": the end token came; "length": the limit came first; "prompt_too_long": the prompt
+        left no room for a single token, so nothing was written.
+    """
+
+    tokens: list[int]
+    finish_reason: FinishReason
+
+
+def generate(
+    student: Student,
+    params: Params,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_length: int,
+    max_new_tokens: int | None = None,
+    batch_rows: int = 32,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Generated]:
+    """Continues each prompt greedily; the result depends neither on the batch nor on the prompts' order.
+
+    Args:
+      student: the architecture; its end token stops a text.
+      params: one student's weights.
+      prompts: token ids, none empty.
+      max_length: most tokens of prompt and text together; the student's context also limits them.
+      max_new_tokens: most tokens of the text, end token included.
+      batch_rows: texts written at a time.
+      on_progress: called with (texts done, texts in all).
+
+    Returns:
+      One `Generated` a prompt, in their order.
+
+    Raises:
+      FtcotError: a prompt is empty, or holds a token the student does not have.
+    """
+    limit = min(max_length, student.context_length)
+    results: list[Generated | None] = [None] * len(prompts)
+    texts = []
+    for number, prompt in enumerate(prompts):
+        _check_prompt(student, number, prompt)
+        room = limit - len(prompt)
+        budget = room if max_new_tokens is None else min(room, max_new_tokens)
+        if budget < 1:
+            results[number] = Generated([], "prompt_too_long" if room < 1 else "length")
+        else:
+            texts.append(_Text(number, list(prompt), budget))
+    texts.sort(key=lambda text: len(text.prompt))  # neighbours share a prefill, so they should be alike
+    board = _Board(student, params, texts, batch_rows)
+    finished = len(prompts) - len(texts)
+    while board.busy:
+        for text in board.advance():
+            assert text.finish_reason is not None
+            results[text.number] = Generated(text.written, text.finish_reason)
+            finished += 1
+        if on_progress is not None:
+            on_progress(finished, len(prompts))
+    return [result for result in results if result is not None]
+
+
+@dataclasses.dataclass(eq=False)
+class _Text:
+    """A prompt, what has been written after it, and how much more may be."""
+
+    number: int
+    prompt: list[int]
+    budget: int
+    written: list[int] = dataclasses.field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.written)
+
+    @property
+    def last(self) -> int:
+        return self.written[-1] if self.written else self.prompt[-1]
+
+
+class _Board:
+    """The rows on the device, and which text sits in each."""
+
+    def __init__(self, student: Student, params: Params, texts: list[_Text], batch_rows: int) -> None:
+        self._student, self._params = student, params
+        self._queue = collections.deque(texts)
+        self._seats: list[_Text | None] = [None] * min(batch_rows, _power_of_two(len(texts)))
+        self._cache: KVCache | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._queue) or any(self._seats)
+
+    def advance(self) -> list[_Text]:
+        """Seats waiting texts, decodes one chunk, and returns the texts that ended."""
+        newcomers = self._seat_newcomers()
+        self._cache = self._fit_cache()
+        if newcomers:
+            self._cache = self._prefill(self._cache, newcomers)
+        live = sum(text is not None for text in self._seats)
+        # Come back early when a worthwhile share of the rows can be refilled, or half of them dropped.
+        leave_at = (
+            live - max(1, len(self._seats) // 8) if self._queue else min(live - 1, len(self._seats) // 2)
+        )
+        self._cache, written_BxN = decode_chunk(
+            self._student, self._params, self._cache, self._rows(), np.int32(leave_at), STEPS
+        )
+        return self._collect(np.asarray(written_BxN))
+
+    def _seat_newcomers(self) -> list[_Text]:
+        newcomers = []
+        for seat, text in enumerate(self._seats):
+            if text is None and self._queue:
+                self._seats[seat] = self._queue.popleft()
+                newcomers.append(self._seats[seat])
+        return [text for text in newcomers if text is not None]
+
+    def _fit_cache(self) -> KVCache:
+        """Gives the cache the columns the next chunk needs, and drops idle rows once no text waits."""
+        live = [seat for seat, text in enumerate(self._seats) if text is not None]
+        idle = [seat for seat, text in enumerate(self._seats) if text is None]
+        texts = [text for text in self._seats if text is not None]
+        columns = _columns(max(min(text.length + STEPS, len(text.prompt) + text.budget) for text in texts))
+        rows = len(self._seats) if self._queue else min(_power_of_two(len(live)), len(self._seats))
+        if self._cache is None:
+            self._seats = self._seats[:rows]
+            return self._student.empty_cache(rows, columns)
+        order = list(range(rows)) if rows == len(self._seats) else (live + idle)[:rows]
+        self._seats = [self._seats[seat] for seat in order]
+        if self._cache.keys.shape[1] == rows and self._cache.keys.shape[3] == columns:
+            return self._cache
+        return rearrange(self._cache, np.asarray(order, np.int32), columns)
+
+    def _prefill(self, cache: KVCache, newcomers: list[_Text]) -> KVCache:
+        """Writes all but the last token of the newcomers' prompts into the cache."""
+        width = max(len(text.prompt) for text in newcomers) - 1
+        if width == 0:
+            return cache
+        tokens_bxT = np.zeros(
+            (_power_of_two(len(newcomers)), min(_columns(width), cache.keys.shape[3])), np.int32
+        )
+        row_b = np.full(len(tokens_bxT), len(self._seats), np.int32)
+        length_b = np.zeros(len(tokens_bxT), np.int32)
+        for place, text in enumerate(newcomers):
+            tokens_bxT[place, : len(text.prompt) - 1] = text.prompt[:-1]
+            row_b[place] = self._seats.index(text)
+            length_b[place] = len(text.prompt) - 1
+        return prefill(self._student, self._params, cache, row_b, tokens_bxT, length_b)
+
+    def _rows(self) -> Rows:
+        rows = Rows(*np.zeros((3, len(self._seats)), np.int32))
+        for seat, text in enumerate(self._seats):
+            if text is not None:
+                rows.token[seat] = text.last
+                rows.position[seat] = text.length - 1
+                rows.budget[seat] = text.budget - len(text.written)
+        return rows
+
+    def _collect(self, written_BxN: np.ndarray) -> list[_Text]:
+        """Hands each row's new tokens to its text; returns the texts that ended, their seats free again."""
+        ended = []
+        for seat, text in enumerate(self._seats):
+            if text is None:
+                continue
+            tokens = written_BxN[seat]
+            text.written.extend(tokens[tokens != NOTHING].tolist())
+            if text.written and text.written[-1] == self._student.eos_id:
+                text.written.pop()
+                text.finish_reason = "stop"
+            elif len(text.written) == text.budget:
+                text.finish_reason = "length"
+            if text.finish_reason is not None:
+                ended.append(text)
+                self._seats[seat] = None
+        return ended
+
+
+def _check_prompt(student: Student, number: int, prompt: Sequence[int]) -> None:
+    if not len(prompt):
+        raise FtcotError(f"prompt {number} is empty: there is nothing to continue")
+    if min(prompt) < 0 or max(prompt) >= student.config.vocab_size:
+        raise FtcotError(
+            f"prompt {number} holds token {max(prompt)}, and the student has {student.config.vocab_size} "
+            "tokens: it was encoded with another tokenizer"
+        )
+
+
+def _power_of_two(count: int) -> int:
+    """The next power of two: row counts come in few sizes, so that few programs are compiled."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _columns(length: int) -> int:
+    """The next of 32, 48, 64, 96, 128, 192, ...: sizes of prompts and caches, for the same reason."""
+    power = max(_power_of_two(length), 32)
+    return power * 3 // 4 if power > 32 and length <= power * 3 // 4 else power
