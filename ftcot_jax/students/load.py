@@ -115,7 +115,10 @@ def _read_tokenizer(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise UsageError(f"{folder}: no tokenizer.json; save the model's tokenizer into the folder")
     try:
-        tokenizer = _transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        # The plain class keeps tokenizer.json as it is; a model type's own class may add tokens to it.
+        exact = (folder / "tokenizer.json").is_file()
+        reader = _transformers().PreTrainedTokenizerFast if exact else _transformers().AutoTokenizer
+        tokenizer = reader.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # as above
         raise UsageError(f"{folder}: the tokenizer cannot be read: {_last_line(error)}") from error
     if not getattr(tokenizer, "is_fast", False):

@@ -92,6 +92,11 @@ class Student:
         """The params as `jax.ShapeDtypeStruct`s, without making any."""
         return jax.eval_shape(self._make_params, jax.random.key(0))
 
+    @functools.cached_property
+    def shapes_by_path(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """`shapes` by the parameters' "/"-joined paths."""
+        return by_path(self.shapes)
+
     def init(self, key: jax.Array) -> Params:
         """Returns random params, distributed as the original architecture's."""
         return self._jitted_init(key)
@@ -108,7 +113,7 @@ class Student:
         """
         if self.folder is None:
             raise FtcotError("a student from scratch has no weights to load; use its random initial weights")
-        shapes = self._shapes_by_path
+        shapes = self.shapes_by_path
         stored = self.stored
         found = match_tensors(
             str(self.folder),
@@ -213,10 +218,6 @@ class Student:
             self.compute.dtype,
             self.compute.remat,
         )
-
-    @functools.cached_property
-    def _shapes_by_path(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return by_path(self.shapes)
 
     @functools.cached_property
     def _graphdef(self) -> nnx.GraphDef[Any]:
