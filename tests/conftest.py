@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Eight virtual CPU devices, so that sharding is tested wherever the suite runs. Set before jax starts.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -34,9 +34,7 @@ class Checkpoints:
         self._architecture = architecture
         self._say = say
         keep = ocp.training.preservation_policies.LatestN(2)
-        self._checkpointer = ocp.training.Checkpointer(
-            folder, preservation_policy=keep, cleanup_tmp_directories=True
-        )
+        self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=keep, cleanup_tmp_directories=True)
 
     def save(self, tick: int, state: SlotState, note: dict[str, Any]) -> None:
         """Saves the state after `tick` pool steps. A full disk is reported and the run goes on."""
@@ -70,9 +68,7 @@ class Checkpoints:
             try:
                 custom = self._checkpointer.metadata(saved.step).custom_metadata
                 architecture, note = custom["architecture"], custom["note"]
-            except (
-                Exception
-            ) as error:  # Orbax raises its own and the file system's kinds for a damaged folder
+            except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
                 self._warn(saved.step, error)
                 continue
             if architecture != self._architecture:
@@ -81,9 +77,7 @@ class Checkpoints:
                     f"{self._architecture}); choose another --out or delete the folder"
                 )
             slots = len(note["slots"])
-            shapes = jax.tree.map(
-                lambda leaf, n=slots: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), like
-            )
+            shapes = jax.tree.map(lambda leaf, n=slots: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), like)
             places = state_shardings(mesh, rules, shapes)
             abstract = jax.tree.map(
                 lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),

@@ -15,9 +15,7 @@ import jax.numpy as jnp
 CHUNK = 64
 
 
-def label_loss(
-    hidden_MxE: jax.Array, head_VxE: jax.Array, label_M: jax.Array, weight_M: jax.Array
-) -> jax.Array:
+def label_loss(hidden_MxE: jax.Array, head_VxE: jax.Array, label_M: jax.Array, weight_M: jax.Array) -> jax.Array:
     """Returns the sum over label tokens of weight x cross-entropy, a float32 scalar.
 
     Args:
@@ -51,9 +49,7 @@ def _forward(
         error_CxV = jnp.exp(logits - log_total[:, None]) * weight_C[:, None]
         error_CxV = error_CxV.at[jnp.arange(label_C.size), label_C].add(-weight_C)
         error_CxV = error_CxV.astype(hidden_C.dtype)
-        head_grad = head_grad + jnp.einsum(
-            "cv,ce->ve", error_CxV, hidden_C, preferred_element_type=jnp.float32
-        )
+        head_grad = head_grad + jnp.einsum("cv,ce->ve", error_CxV, hidden_C, preferred_element_type=jnp.float32)
         return (total, head_grad), jnp.einsum("cv,ve->ce", error_CxV, head).astype(hidden_C.dtype)
 
     start = (jnp.zeros((), jnp.float32), jnp.zeros(head.shape, jnp.float32))
@@ -61,9 +57,7 @@ def _forward(
     return total, (hidden_grad.reshape(hidden.shape), head_grad.astype(head.dtype))
 
 
-def _backward(
-    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array, None, None]:
+def _backward(saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
     hidden_grad, head_grad = saved
     return (
         hidden_grad * cotangent.astype(hidden_grad.dtype),
@@ -86,8 +80,6 @@ def _logits(hidden_CxE: jax.Array, head_VxE: jax.Array) -> tuple[jax.Array, jax.
 
 
 @functools.partial(jax.named_call, name="label_loss")
-def _loss(
-    logits_CxV: jax.Array, log_total_C: jax.Array, label_C: jax.Array, weight_C: jax.Array
-) -> jax.Array:
+def _loss(logits_CxV: jax.Array, log_total_C: jax.Array, label_C: jax.Array, weight_C: jax.Array) -> jax.Array:
     picked = jnp.take_along_axis(logits_CxV, label_C[:, None], axis=-1)[:, 0]
     return jnp.sum((log_total_C - picked) * weight_C)

@@ -26,9 +26,7 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
     devices = jax.devices() if devices is None else devices
     sizes = [getattr(settings, axis) for axis in AXES]
     if sizes.count(-1) > 1 or 0 in sizes:
-        raise UsageError(
-            f"mesh: at most one axis may be -1 and none 0, got {dict(zip(AXES, sizes, strict=True))}"
-        )
+        raise UsageError(f"mesh: at most one axis may be -1 and none 0, got {dict(zip(AXES, sizes, strict=True))}")
     fixed = math.prod(size for size in sizes if size > 0)
     if fixed > len(devices) or (-1 in sizes and len(devices) % fixed):
         raise UsageError(

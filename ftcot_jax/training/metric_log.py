@@ -23,9 +23,7 @@ class MetricLog:
         kept = [line for line in _lines(file) if json.loads(line)["step"] < resume_step]
         file.write_text("".join(line + "\n" for line in kept))
         self._file = file.open("a")
-        self._board = (
-            None if board is None else tensorboardX.SummaryWriter(str(board), purge_step=resume_step or None)
-        )
+        self._board = None if board is None else tensorboardX.SummaryWriter(str(board), purge_step=resume_step or None)
 
     def write(self, row: dict[str, Any]) -> None:
         """Writes one row; ``step`` is its number, every other number becomes a TensorBoard scalar."""

@@ -45,9 +45,7 @@ class Hyper(NamedTuple):
 
 def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
     """Learning rate of optimizer step `step` (from 0): linear warm-up, then the schedule's decay to zero."""
-    done = (step.astype(jnp.float32) - hyper.warmup_steps) / jnp.maximum(
-        hyper.total_steps - hyper.warmup_steps, 1
-    )
+    done = (step.astype(jnp.float32) - hyper.warmup_steps) / jnp.maximum(hyper.total_steps - hyper.warmup_steps, 1)
     done = jnp.clip(done, 0, 1)
     decay = jnp.stack([jnp.ones_like(done), 1 - done, 0.5 * (1 + jnp.cos(jnp.pi * done))])[hyper.schedule]
     warmup = jnp.minimum((step + 1) / jnp.maximum(hyper.warmup_steps, 1), 1)

@@ -224,9 +224,7 @@ class Pool:
     def _attention_is_due(self) -> bool:
         """Whether a trial is to be looked at or has ended, or a free slot has a trial waiting."""
         return any(
-            bool(self._queue)
-            if seat is None
-            else seat.step >= seat.trial.steps or seat.step in seat.trial.looks
+            bool(self._queue) if seat is None else seat.step >= seat.trial.steps or seat.step in seat.trial.looks
             for seat in self._seats
         )
 

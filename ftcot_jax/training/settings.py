@@ -26,21 +26,13 @@ class TrainSettings(BaseModel):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW first-moment decay.")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW second-moment decay.")
     epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon.")
-    clip_norm: float | None = Field(
-        None, gt=0, description="Global gradient norm above which gradients are scaled."
-    )
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="Decay after warm-up, to zero."
-    )
-    warmup_fraction: float = Field(
-        0.0, ge=0, lt=1, description="Share of the steps with rising learning rate."
-    )
+    clip_norm: float | None = Field(None, gt=0, description="Global gradient norm above which gradients are scaled.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Decay after warm-up, to zero.")
+    warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate.")
     batch: BatchSettings = BatchSettings()  # type: ignore[call-arg]
     epochs: int | None = Field(None, gt=0, description="Passes over the records; exclusive with steps.")
     steps: int | None = Field(None, gt=0, description="Optimizer steps; exclusive with epochs.")
-    seed: int | None = Field(
-        None, ge=0, description="Batch order and new weights; default: the recipe's seed."
-    )
+    seed: int | None = Field(None, ge=0, description="Batch order and new weights; default: the recipe's seed.")
     slots: int | None = Field(
         None, gt=0, description="Trials trained side by side; default: 1 on a CPU, 8 a device elsewhere."
     )

@@ -77,7 +77,7 @@ def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) ->
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
     metrics = Metrics(
         loss=loss,
-        gradient_norm=optax.global_norm(gradients),
+        gradient_norm=optax.tree.norm(gradients),
         learning_rate=learning_rate(state.hyper, state.step),
         tokens=(batch.segments > 0).sum().astype(jnp.float32),
         labels=batch.label_weight.sum(),
@@ -130,9 +130,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
             batch = batch._replace(**spread)
         state, metrics = over_slots(state, batch)
         if mesh.size > 1:
-            state = jax.lax.with_sharding_constraint(
-                state, state_shardings(mesh, student.sharding_rules, state)
-            )
+            state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, student.sharding_rules, state))
         return state, metrics
 
     return step

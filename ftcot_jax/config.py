@@ -1,0 +1,168 @@
+"""A recipe: one YAML file, dotted overrides, every key typed, every unknown key an error that names its neighbour."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from ftcot_jax.errors import UsageError, nearest
+from ftcot_jax.evaluation.settings import EvaluateSettings
+from ftcot_jax.rationales.settings import SelectSettings
+from ftcot_jax.records.tokenize import RecordSettings
+from ftcot_jax.students.settings import StudentSettings
+from ftcot_jax.sweeps.grid import Point, SweepSettings, expand
+from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.training.settings import MeshSettings, TrainSettings
+
+
+class Recipe(BaseModel):
+    """One experiment: from questions to scored students."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the output folder and the report.")
+    out: str | None = Field(None, description="Output folder, local or gs://; default: runs/NAME.")
+    seed: int = Field(0, ge=0, description="Seed of every part that has none of its own.")
+    task: TaskSettings
+    teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")
+    select: SelectSettings = SelectSettings()  # type: ignore[call-arg]
+    template: str = Field("ft_cot_token", description="Prompt and label form the student is trained and asked with.")
+    student: StudentSettings
+    records: RecordSettings = RecordSettings()  # type: ignore[call-arg]
+    train: TrainSettings = TrainSettings()  # type: ignore[call-arg]
+    mesh: MeshSettings = MeshSettings()  # type: ignore[call-arg]
+    evaluate: EvaluateSettings = EvaluateSettings()  # type: ignore[call-arg]
+    sweep: SweepSettings = SweepSettings()  # type: ignore[call-arg]
+
+    @property
+    def folder(self) -> str:
+        return self.out or f"runs/{self.name}"
+
+
+class TrialRecipe(BaseModel):
+    """One point of a recipe's grid: `arm` names what is compared, `recipe` has every seed filled in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    arm: str
+    name: str
+    recipe: Recipe
+
+
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[TrialRecipe]]:
+    """Reads a recipe and expands its grid.
+
+    Args:
+      path: the YAML file.
+      overrides: ``section.key=value`` texts; the value is YAML.
+
+    Returns:
+      The recipe as written (with overrides), and its trials in grid order; a recipe without a grid has one.
+
+    Raises:
+      UsageError: no such file, not YAML, an unknown key, or a value of the wrong kind.
+    """
+    raw = _read_yaml(path)
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise UsageError(f"override '{override}' is not of the form section.key=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"override '{override}': the value is not YAML ({_first_line(error)})") from error
+        _assign(raw, key, parsed, f"override '{override}'")
+    recipe = _validate(raw, path)
+    trials = [_trial(raw, point, path) for point in expand(recipe.sweep)]
+    names = [trial.name for trial in trials]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: sweep: two trials are called '{twice}'; the axes repeat a value")
+    return recipe, trials
+
+
+def _trial(raw: Mapping[str, Any], point: Point, path: str) -> TrialRecipe:
+    overlaid = copy.deepcopy(dict(raw))
+    overlaid["sweep"] = {}
+    for key, value in point.overlay.items():
+        _assign(overlaid, key, value, f"{path}: sweep axis '{key}'")
+    recipe = _validate(overlaid, f"{path}: sweep point '{point.name}'")
+    return TrialRecipe(arm=point.arm or recipe.name, name=point.name or recipe.name, recipe=_with_seeds(recipe))
+
+
+def _with_seeds(recipe: Recipe) -> Recipe:
+    """Fills every seed left open with the recipe's own."""
+    parts: dict[str, Any] = {}
+    for part in ("task", "teacher", "train"):
+        settings = getattr(recipe, part)
+        if settings is not None and settings.seed is None:
+            parts[part] = settings.model_copy(update={"seed": recipe.seed})
+    return recipe.model_copy(update=parts)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such recipe; `ls configs` shows those that come with the package") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {_first_line(error)}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of sections, this is {type(raw).__name__}")
+    return raw
+
+
+def _assign(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        if raw.get(section) is None:
+            raw[section] = {}
+        raw = raw[section]
+        if not isinstance(raw, dict):
+            raise UsageError(f"{where}: '{section}' is a value, not a section")
+    raw[last] = value
+
+
+def _validate(raw: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(raw)
+    except pydantic.ValidationError as error:
+        raise UsageError("; ".join(_explain(raw, problem, where) for problem in error.errors()[:3])) from error
+
+
+def _explain(raw: Mapping[str, Any], problem: Any, where: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where}: '{key}' is missing"
+    message = re.sub(r"^Value error, ", "", problem["msg"])
+    given = problem["input"]
+    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {key or 'recipe'}: {message}{shown}"
+
+
+def _known_keys(sections: Sequence[Any]) -> list[str]:
+    """The keys a section may hold, following the models down."""
+    model: Any = Recipe
+    for section in sections:
+        field = getattr(model, "model_fields", {}).get(section)
+        if field is None:
+            return []
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((option for option in options if hasattr(option, "model_fields")), None)
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,19 @@
+"""Settings of evaluation: what a user writes under ``evaluate:``."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvaluateSettings(BaseModel):
+    """Section ``evaluate:`` of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: int | None = Field(
+        None, gt=0, description="Ask only so many test questions, evenly spaced; default: all of them."
+    )
+    max_length: int = Field(1024, gt=1, description="Longest prompt and answer together, in tokens; 1024 in the paper.")
+    batch_rows: int = Field(32, gt=0, description="Prompts decoded side by side; changes speed only.")
+    before: bool = Field(False, description="Also score the student before training.")
+    every_epochs: int | None = Field(None, gt=0, description="Also score after every so many epochs.")

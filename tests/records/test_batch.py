@@ -1,0 +1,48 @@
+"""The batch built on the device holds the records of the plan, token for token."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ftcot_jax.records.batch import PlannedBatch, assemble, device_table
+from ftcot_jax.records.plan import Planner, TrialData
+from tests.records.test_plan import make_table
+
+
+def test_rows_hold_the_planned_records_and_nothing_else() -> None:
+    table = make_table(np.random.default_rng(5), count=20)
+    trial = TrialData(np.arange(20), seed=0, batch_examples=6)
+    planner = Planner.for_trials(table, [trial])
+    for step in range(trial.steps_per_epoch):
+        records = trial.at(step)
+        planned, shape = planner.batch(records)
+        batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
+        tokens, segments, positions = (np.asarray(part) for part in batch[:3])
+        assert tokens.shape == (shape.rows, shape.length)
+        expected_labels = []
+        for place, record in enumerate(records):
+            row, start, length = planned.row[place], planned.start[place], table.lengths[record]
+            inside = slice(start, start + length)
+            np.testing.assert_array_equal(tokens[row, inside], table.record(record))
+            np.testing.assert_array_equal(segments[row, inside], place + 1)
+            np.testing.assert_array_equal(positions[row, inside], np.arange(length))
+            expected_labels += list(table.record(record)[table.prompt_lengths[record] :])
+        assert (segments > 0).sum() == table.lengths[records].sum()
+        count = int(batch.label_weight.sum())
+        assert count == table.label_lengths[records].sum()
+        np.testing.assert_array_equal(batch.label[:count], expected_labels)
+        np.testing.assert_array_equal(batch.label_weight, np.arange(shape.labels) < count)
+        # the label is the token after the position it is predicted from, in the same record
+        flat_tokens, flat_segments = tokens.ravel(), segments.ravel()
+        at = np.asarray(batch.label_at)[:count]
+        np.testing.assert_array_equal(flat_tokens[at + 1], expected_labels)
+        np.testing.assert_array_equal(flat_segments[at + 1], flat_segments[at])
+
+
+def test_an_empty_batch_has_no_tokens_and_no_labels() -> None:
+    table = make_table(np.random.default_rng(5), count=4)
+    planner = Planner.for_trials(table, [TrialData(np.arange(4), seed=0, batch_examples=4)])
+    planned, shape = planner.batch(np.zeros(0, int))
+    batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
+    assert int((batch.segments > 0).sum()) == 0
+    assert float(batch.label_weight.sum()) == 0

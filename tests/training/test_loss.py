@@ -1,0 +1,39 @@
+"""The chunked loss equals the dense one, forward and backward."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ftcot_jax.training.loss import CHUNK, label_loss
+
+
+def dense_loss(hidden: jax.Array, head: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
+    picked = jnp.take_along_axis(jax.nn.log_softmax(hidden @ head.T), label[:, None], axis=1)[:, 0]
+    return -(picked * weight).sum()
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("vocabulary", [11, 257])
+def test_equals_dense_forward_and_backward(chunks: int, vocabulary: int) -> None:
+    rng = np.random.default_rng(0)
+    count = CHUNK * chunks
+    hidden = jnp.asarray(rng.normal(size=(count, 16)), jnp.float32)
+    head = jnp.asarray(rng.normal(size=(vocabulary, 16)), jnp.float32)
+    label = jnp.asarray(rng.integers(0, vocabulary, count), jnp.int32)
+    weight = jnp.asarray(np.arange(count) < count - 9, jnp.float32)
+    ours = jax.value_and_grad(lambda *x: label_loss(*x, label, weight) / weight.sum(), (0, 1))(hidden, head)
+    dense = jax.value_and_grad(lambda *x: dense_loss(*x, label, weight) / weight.sum(), (0, 1))(hidden, head)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), ours, dense)
+    plain = label_loss(hidden, head, label, weight) / weight.sum()
+    np.testing.assert_allclose(plain, dense[0], rtol=1e-6)
+
+
+def test_unused_room_gives_no_gradient() -> None:
+    hidden, head = jnp.ones((CHUNK, 4)), jnp.arange(12.0).reshape(3, 4)
+    weight = (jnp.arange(CHUNK) < 2).astype(jnp.float32)
+    gradient = jax.grad(label_loss)(hidden, head, jnp.zeros(CHUNK, jnp.int32), weight)
+    assert float(jnp.abs(gradient[:2]).min()) > 0
+    assert float(jnp.abs(gradient[2:]).max()) == 0

@@ -1,0 +1,220 @@
+"""The pool: refilled slots, exact resume after kills and on other slot counts, failing trials, looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from ftcot_jax.errors import FtcotError, Preempted
+from ftcot_jax.records.plan import TrialData
+from ftcot_jax.training.checkpoints import Checkpoints
+from ftcot_jax.training.mesh import make_mesh
+from ftcot_jax.training.metric_log import read_metrics
+from ftcot_jax.training.optimizer import Hyper
+from ftcot_jax.training.pool import Pool, PoolOptions, Trial, metrics_file
+from ftcot_jax.training.settings import MeshSettings, TrainSettings
+from ftcot_jax.training.slots import empty_slots
+from ftcot_jax.training.step import new_state
+from tests.training.tiny import TinyStudent, make_records
+
+STUDENT = TinyStudent()
+TABLE = make_records(23)
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Keeps what the pool tells; optionally stops the process at a given step."""
+
+    stop_at: tuple[str, int] | None = None
+    done: dict[str, Any] = dataclasses.field(default_factory=dict)
+    looked: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: list[str] = dataclasses.field(default_factory=list)
+
+    def look(self, trial: Trial, step: int, params: Any) -> None:
+        self.looked.append((trial.key, step))
+
+    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+        assert trial.key not in self.done
+        self.done[trial.key] = jax.device_get(params)
+
+    def failed(self, trial: Trial, reason: str) -> None:
+        self.reasons[trial.key] = reason
+
+    def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None:
+        if (trial.key, step) == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make_trials(steps: tuple[int, ...] = (7, 12, 5, 9)) -> list[Trial]:
+    trials = []
+    for number, count in enumerate(steps):
+        settings = TrainSettings(learning_rate=1e-2, schedule="linear")
+        data = TrialData(np.arange(number, 23), seed=number, batch_examples=4)
+        trials.append(
+            Trial(
+                key=f"trial{number}",
+                name=f"trial {number}",
+                data=data,
+                hyper=Hyper.of(settings, count),
+                steps=count,
+                initial=lambda seed=number: STUDENT.init(seed),
+                looks=frozenset({0, 3}),
+            )
+        )
+    return trials
+
+
+def run(
+    folder: Path, recorder: Recorder, trials: list[Trial], slots: int = 2, every: int | None = None
+) -> Recorder:
+    options = PoolOptions(slots, "map", 1e9, every, folder, None)
+    Pool(
+        STUDENT, "tiny", TABLE, trials, make_mesh(MeshSettings()), options, recorder, recorder.lines.append
+    ).run()
+    return recorder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorder, Path]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run(folder, Recorder(), make_trials()), folder
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert ours.keys() == theirs.keys()
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_every_trial_finishes_and_is_looked_at(undisturbed: tuple[Recorder, Path]) -> None:
+    recorder, folder = undisturbed
+    assert sorted(recorder.done) == ["trial0", "trial1", "trial2", "trial3"]
+    assert sorted(recorder.looked) == sorted((f"trial{n}", step) for n in range(4) for step in (0, 3))
+    for trial in make_trials():
+        rows = read_metrics(metrics_file(folder, trial))
+        assert [row["step"] for row in rows] == list(range(trial.steps))
+        falling = [0.01 * (1 - step / trial.steps) for step in range(trial.steps)]
+        np.testing.assert_allclose([row["learning_rate"] for row in rows], falling, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 6])
+def test_the_number_of_slots_changes_no_result(
+    undisturbed: tuple[Recorder, Path], slots: int, tmp_path: Path
+) -> None:
+    ours = run(tmp_path, Recorder(), make_trials(), slots=slots)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.done, undisturbed[0].done
+    )
+
+
+@pytest.mark.parametrize("stop_at", [("trial0", 1), ("trial1", 6), ("trial2", 5), ("trial3", 6)])
+def test_sigterm_saves_and_the_next_run_ends_bitwise_equal(
+    undisturbed: tuple[Recorder, Path], stop_at: tuple[str, int], tmp_path: Path
+) -> None:
+    first = Recorder(stop_at=stop_at)
+    with pytest.raises(Preempted, match="SIGTERM") as stopped:
+        run(tmp_path, first, make_trials())
+    assert stopped.value.exit_code == 42
+    left = [trial for trial in make_trials() if trial.key not in first.done]
+    second = run(tmp_path, Recorder(), left)
+    assert_same(first.done | second.done, undisturbed[0].done)
+    for trial in make_trials():
+        rows, whole = (read_metrics(metrics_file(folder, trial)) for folder in (tmp_path, undisturbed[1]))
+        assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in whole]
+
+
+def test_resume_with_other_slot_counts(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
+    first = Recorder(stop_at=("trial1", 4))
+    with pytest.raises(Preempted):
+        run(tmp_path, first, make_trials(), slots=3)
+    left = [trial for trial in make_trials() if trial.key not in first.done]
+    second = run(tmp_path, Recorder(), left, slots=1)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        first.done | second.done,
+        undisturbed[0].done,
+    )
+
+
+def test_kill_dash_nine_at_random_steps(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
+    """A process that is killed outright, again and again; the last run ends with the undisturbed weights."""
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from pathlib import Path
+        import numpy as np
+        from tests.training import test_pool
+        class Killed(test_pool.Recorder):
+            def finished(self, trial, params, summary):
+                super().finished(trial, params, summary)
+                np.savez(f"{sys.argv[1]}/{trial.key}.npz", **self.done[trial.key])
+            def progress(self, trial, step, row):
+                if int(sys.argv[2]) and Killed.steps == int(sys.argv[2]):
+                    os.kill(os.getpid(), 9)
+                Killed.steps += 1
+        Killed.steps = 0
+        left = [t for t in test_pool.make_trials() if not Path(f"{sys.argv[1]}/{t.key}.npz").exists()]
+        if left:
+            test_pool.run(Path(sys.argv[1]), Killed(), left, every=2)
+        """
+    )
+    codes = []
+    for kill_after in (5, 1, 9, 7, 0):
+        command = [sys.executable, "-c", script, str(tmp_path), str(kill_after)]
+        codes.append(subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode)
+    assert codes[0] == codes[1] == -9
+    assert codes[-1] == 0
+    done = {key: dict(np.load(tmp_path / f"{key}.npz")) for key in undisturbed[0].done}
+    assert_same(done, undisturbed[0].done)
+
+
+def test_a_diverging_trial_is_recorded_and_replaced(
+    undisturbed: tuple[Recorder, Path], tmp_path: Path
+) -> None:
+    trials = make_trials()
+    bad = dataclasses.replace(
+        trials[1], initial=lambda: jax.tree.map(lambda leaf: leaf.at[0, 0].set(np.nan), STUDENT.init(1))
+    )
+    recorder = run(tmp_path, Recorder(), [trials[0], bad, *trials[2:]])
+    assert recorder.reasons == {"trial1": "loss became nan at step 0"}
+    expected = {key: value for key, value in undisturbed[0].done.items() if key != "trial1"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), recorder.done, expected)
+
+
+def test_a_damaged_checkpoint_is_skipped_and_another_student_refused(tmp_path: Path) -> None:
+    mesh, lines = make_mesh(MeshSettings()), []
+    like = new_state(STUDENT.init(0), make_trials()[0].hyper)
+    checkpoints = Checkpoints(epath.Path(tmp_path), "tiny", lines.append)
+    for tick in (3, 6):
+        state = jax.tree.map(lambda leaf, t=tick: leaf + t, empty_slots(like, 2, mesh, ())._replace(live=0))
+        checkpoints.save(tick, state._replace(live=np.ones(2, bool)), {"slots": [None, {"key": "x"}]})
+    checkpoints.close()
+    whole = Checkpoints(epath.Path(tmp_path), "tiny", lines.append).restore(like, mesh, ())
+    assert whole is not None
+    assert whole[0] == 6
+    assert int(whole[1].step[0]) == 6
+    assert whole[2] == {"slots": [None, {"key": "x"}]}
+    assert lines == []
+
+    for file in (tmp_path / "6" / "state").rglob("*"):
+        if file.is_file() and "d" in file.parts:
+            file.write_bytes(b"")
+    before = Checkpoints(epath.Path(tmp_path), "tiny", lines.append).restore(like, mesh, ())
+    assert before is not None
+    assert before[0] == 3
+    assert int(before[1].step[0]) == 3
+    assert len(lines) == 1
+    assert "6 is damaged" in lines[0]
+    with pytest.raises(FtcotError, match=r"checkpoint of another student \(tiny, not larger\)"):
+        Checkpoints(epath.Path(tmp_path), "larger", lines.append).restore(like, mesh, ())
