@@ -129,9 +129,7 @@ class _Board:
             self._cache = self._prefill(self._cache, newcomers)
         live = sum(text is not None for text in self._seats)
         # Come back early when a worthwhile share of the rows can be refilled, or half of them dropped.
-        leave_at = (
-            live - max(1, len(self._seats) // 8) if self._queue else min(live - 1, len(self._seats) // 2)
-        )
+        leave_at = live - max(1, len(self._seats) // 8) if self._queue else min(live - 1, len(self._seats) // 2)
         self._cache, written_BxN = decode_chunk(
             self._student, self._params, self._cache, self._rows(), np.int32(leave_at), STEPS
         )
@@ -151,7 +149,7 @@ class _Board:
         idle = [seat for seat, text in enumerate(self._seats) if text is None]
         texts = [text for text in self._seats if text is not None]
         columns = _columns(max(min(text.length + STEPS, len(text.prompt) + text.budget) for text in texts))
-        rows = len(self._seats) if self._queue else min(_power_of_two(len(live)), len(self._seats))
+        rows = len(self._seats) if self._queue else _fewer_rows(len(live), len(self._seats))
         if self._cache is None:
             self._seats = self._seats[:rows]
             return self._student.empty_cache(rows, columns)
@@ -162,16 +160,20 @@ class _Board:
         return rearrange(self._cache, np.asarray(order, np.int32), columns)
 
     def _prefill(self, cache: KVCache, newcomers: list[_Text]) -> KVCache:
-        """Writes all but the last token of the newcomers' prompts into the cache."""
-        width = max(len(text.prompt) for text in newcomers) - 1
-        if width == 0:
-            return cache
-        tokens_bxT = np.zeros(
-            (_power_of_two(len(newcomers)), min(_columns(width), cache.keys.shape[3])), np.int32
-        )
-        row_b = np.full(len(tokens_bxT), len(self._seats), np.int32)
-        length_b = np.zeros(len(tokens_bxT), np.int32)
-        for place, text in enumerate(newcomers):
+        """Writes all but the last token of the newcomers' prompts into the cache, alike lengths together."""
+        newcomers = [text for text in newcomers if len(text.prompt) > 1]
+        while newcomers:
+            size = _PREFILL_ROWS[0] if len(newcomers) > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
+            cache = self._prefill_group(cache, newcomers[:size], size)
+            newcomers = newcomers[size:]
+        return cache
+
+    def _prefill_group(self, cache: KVCache, texts: list[_Text], size: int) -> KVCache:
+        width = _prompt_width(max(len(text.prompt) for text in texts) - 1)
+        tokens_bxT = np.zeros((size, min(width, cache.keys.shape[3])), np.int32)
+        row_b = np.full(size, len(self._seats), np.int32)
+        length_b = np.zeros(size, np.int32)
+        for place, text in enumerate(texts):
             tokens_bxT[place, : len(text.prompt) - 1] = text.prompt[:-1]
             row_b[place] = self._seats.index(text)
             length_b[place] = len(text.prompt) - 1
@@ -215,12 +217,27 @@ def _check_prompt(student: Student, number: int, prompt: Sequence[int]) -> None:
         )
 
 
+# Compiled sizes. Each shape is a program: few are compiled, at the price of some idle rows and columns.
+_PREFILL_ROWS = (32, 4)
+
+
+def _fewer_rows(live: int, rows: int) -> int:
+    """Rows to go on with when `live` of `rows` are writing and none waits: divided by four while they fit."""
+    while live <= rows // 4:
+        rows //= 4
+    return rows
+
+
 def _power_of_two(count: int) -> int:
-    """The next power of two: row counts come in few sizes, so that few programs are compiled."""
     return 1 << max(count - 1, 0).bit_length()
 
 
 def _columns(length: int) -> int:
-    """The next of 32, 48, 64, 96, 128, 192, ...: sizes of prompts and caches, for the same reason."""
-    power = max(_power_of_two(length), 32)
-    return power * 3 // 4 if power > 32 and length <= power * 3 // 4 else power
+    """Columns of a cache for texts of up to `length` tokens: 64, 128, 256, ..."""
+    return max(_power_of_two(length), 64)
+
+
+def _prompt_width(length: int) -> int:
+    """Width of a block of prompts: 16, 24, 32, 48, 64, ...; prefill's arithmetic grows with it."""
+    power = max(_power_of_two(length), 16)
+    return power * 3 // 4 if power > 16 and length <= power * 3 // 4 else power
