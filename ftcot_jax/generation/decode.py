@@ -1,7 +1,7 @@
 """The compiled parts of generation: filling the cache with prompts, and decoding many steps on the device.
 
 A row's state is its last token, that token's position, and how many tokens it may still write. The last
-token of a prompt is not part of prefill: the decode loop reads it as its first step, so the vocabulary
+token of a decoder's prompt is not part of prefill: the decode loop reads it as its first step, so the vocabulary
 projection happens only where a token is chosen.
 """
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ftcot_jax.students.family import Params
-from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.student import Student
 
 NOTHING = -1  # in a chunk's output: the row was not writing
@@ -30,34 +30,25 @@ class Rows(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="student", donate_argnames="cache")
 def prefill(
-    student: Student,
-    params: Params,
-    cache: KVCache,
-    row_b: jax.Array,
-    tokens_bxT: jax.Array,
-    length_b: jax.Array,
-) -> KVCache:
-    """Writes prompts into the cache.
+    student: Student, params: Params, cache: Cache, row_b: jax.Array, tokens_bxT: jax.Array, length_b: jax.Array
+) -> Cache:
+    """Has the student read prompts into rows of the cache.
 
     Args:
       student: whose cache.
       params: its weights.
-      cache: (B rows, S columns), S at least T; given up.
+      cache: of B rows, with room for T tokens of prompt; given up.
       row_b: (b,) int32 row of each prompt; B or more marks a place that holds no prompt.
       tokens_bxT: (b, T) int32 prompts, padded on the right.
       length_b: (b,) int32 tokens of each that count.
     """
-    rows, width = tokens_bxT.shape
-    column_T = jnp.arange(width)
-    position_bxT = jnp.where(column_T < length_b[:, None], column_T, width)  # at `width`: not kept
-    _, filled = student.extend(params, student.empty_cache(rows, width), tokens_bxT, position_bxT)
-    return cache.fill(row_b, filled)
+    return cache.fill(row_b, student.read(params, tokens_bxT, length_b))  # type: ignore[arg-type]
 
 
 @functools.partial(jax.jit, static_argnames=("student", "steps"), donate_argnames="cache")
 def decode_chunk(
-    student: Student, params: Params, cache: KVCache, rows: Rows, leave_at: jax.Array, steps: int
-) -> tuple[KVCache, jax.Array]:
+    student: Student, params: Params, cache: Cache, rows: Rows, leave_at: jax.Array, steps: int
+) -> tuple[Cache, jax.Array]:
     """Decodes greedily until `steps` steps are done or at most `leave_at` rows are still writing.
 
     Returns:
@@ -91,6 +82,6 @@ def decode_chunk(
 
 
 @functools.partial(jax.jit, static_argnames="length")
-def rearrange(cache: KVCache, row_b: jax.Array, length: int) -> KVCache:
+def rearrange(cache: Cache, row_b: jax.Array, length: int) -> Cache:
     """Returns a cache with only the chosen rows and `length` columns."""
     return cache.resize(row_b, length)

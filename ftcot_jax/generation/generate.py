@@ -17,7 +17,7 @@ import numpy as np
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.generation.decode import NOTHING, Rows, decode_chunk, prefill, rearrange
 from ftcot_jax.students.family import Params
-from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.student import Student
 
 STEPS = 32
@@ -54,7 +54,8 @@ def generate(
       student: the architecture; its end token stops a text.
       params: one student's weights.
       prompts: token ids, none empty.
-      max_length: most tokens of prompt and text together; the student's context also limits them.
+      max_length: most tokens of prompt and text together; the student's context also limits them. For an
+        encoder-decoder, most tokens of each, the text's counted with its start token.
       max_new_tokens: most tokens of the text, end token included.
       batch_rows: texts written at a time.
       on_progress: called with (texts done, texts in all).
@@ -65,18 +66,20 @@ def generate(
     Raises:
       FtcotError: a prompt is empty, or holds a token the student does not have.
     """
-    limit = min(max_length, student.context_length)
-    results: list[Generated | None] = [None] * len(prompts)
     texts = []
+    results: list[Generated | None] = [None] * len(prompts)
     for number, prompt in enumerate(prompts):
         _check_prompt(student, number, prompt)
-        room = limit - len(prompt)
-        budget = room if max_new_tokens is None else min(room, max_new_tokens)
-        if budget < 1:
-            results[number] = Generated([], "prompt_too_long" if room < 1 else "length")
+        text = _plan(student, number, list(prompt), max_length)
+        if text.budget < 1:
+            results[number] = Generated([], "prompt_too_long")
+            continue
+        text.budget = text.budget if max_new_tokens is None else min(text.budget, max_new_tokens)
+        if text.budget < 1:
+            results[number] = Generated([], "length")
         else:
-            texts.append(_Text(number, list(prompt), budget))
-    texts.sort(key=lambda text: len(text.prompt))  # neighbours share a prefill, so they should be alike
+            texts.append(text)
+    texts.sort(key=lambda text: len(text.prefill))  # neighbours share a prefill, so they should be alike
     board = _Board(student, params, texts, batch_rows)
     finished = len(prompts) - len(texts)
     while board.busy:
@@ -91,21 +94,37 @@ def generate(
 
 @dataclasses.dataclass(eq=False)
 class _Text:
-    """A prompt, what has been written after it, and how much more may be."""
+    """A text being written.
+
+    Attributes:
+      number: of its prompt.
+      prefill: tokens read before decoding starts.
+      start: the token that decoding starts from.
+      position: of `start` in the decoder's text.
+      budget: most tokens that may be written.
+      written: what has been.
+      finish_reason: None while it goes on.
+    """
 
     number: int
-    prompt: list[int]
+    prefill: list[int]
+    start: int
+    position: int
     budget: int
     written: list[int] = dataclasses.field(default_factory=list)
     finish_reason: FinishReason | None = None
 
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + len(self.written)
+    def columns(self, steps: int) -> int:
+        """Cache columns the text needs for `steps` more tokens."""
+        return self.position + min(len(self.written) + steps, self.budget)
 
-    @property
-    def last(self) -> int:
-        return self.written[-1] if self.written else self.prompt[-1]
+
+def _plan(student: Student, number: int, prompt: list[int], max_length: int) -> _Text:
+    """What is to be read and written for a prompt; the budget is below 1 when it is too long."""
+    if student.kind == "encoder_decoder":  # prompt and text have a limit each; the start token counts
+        return _Text(number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
+    limit = min(max_length, student.context_length)
+    return _Text(number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
 
 
 class _Board:
@@ -115,7 +134,8 @@ class _Board:
         self._student, self._params = student, params
         self._queue = collections.deque(texts)
         self._seats: list[_Text | None] = [None] * min(batch_rows, _power_of_two(len(texts)))
-        self._cache: KVCache | None = None
+        self._cache: Cache | None = None
+        self._longest_prefill = _prompt_width(max((len(text.prefill) for text in texts), default=0))
 
     @property
     def busy(self) -> bool:
@@ -128,8 +148,9 @@ class _Board:
         if newcomers:
             self._cache = self._prefill(self._cache, newcomers)
         live = sum(text is not None for text in self._seats)
-        # Come back early when a worthwhile share of the rows can be refilled, or half of them dropped.
-        leave_at = live - max(1, len(self._seats) // 8) if self._queue else min(live - 1, len(self._seats) // 2)
+        # Come back early when a worthwhile share of the rows can be refilled, or most of them dropped.
+        seats = len(self._seats)
+        leave_at = live - max(1, seats // 8) if self._queue else min(live - 1, seats // 4)
         self._cache, written_BxN = decode_chunk(
             self._student, self._params, self._cache, self._rows(), np.int32(leave_at), STEPS
         )
@@ -143,48 +164,50 @@ class _Board:
                 newcomers.append(self._seats[seat])
         return [text for text in newcomers if text is not None]
 
-    def _fit_cache(self) -> KVCache:
+    def _fit_cache(self) -> Cache:
         """Gives the cache the columns the next chunk needs, and drops idle rows once no text waits."""
         live = [seat for seat, text in enumerate(self._seats) if text is not None]
         idle = [seat for seat, text in enumerate(self._seats) if text is None]
         texts = [text for text in self._seats if text is not None]
-        columns = _columns(max(min(text.length + STEPS, len(text.prompt) + text.budget) for text in texts))
+        columns = _columns(max(text.columns(STEPS) for text in texts))
         rows = len(self._seats) if self._queue else _fewer_rows(len(live), len(self._seats))
         if self._cache is None:
             self._seats = self._seats[:rows]
-            return self._student.empty_cache(rows, columns)
+            return self._student.empty_cache(rows, columns, self._longest_prefill)
         order = list(range(rows)) if rows == len(self._seats) else (live + idle)[:rows]
         self._seats = [self._seats[seat] for seat in order]
-        if self._cache.keys.shape[1] == rows and self._cache.keys.shape[3] == columns:
+        if self._cache.rows == rows and self._cache.columns == columns:
             return self._cache
         return rearrange(self._cache, np.asarray(order, np.int32), columns)
 
-    def _prefill(self, cache: KVCache, newcomers: list[_Text]) -> KVCache:
-        """Writes all but the last token of the newcomers' prompts into the cache, alike lengths together."""
-        newcomers = [text for text in newcomers if len(text.prompt) > 1]
+    def _prefill(self, cache: Cache, newcomers: list[_Text]) -> Cache:
+        """Reads the newcomers' prompts into the cache, those of alike lengths together."""
+        newcomers = [text for text in newcomers if text.prefill]
         while newcomers:
             size = _PREFILL_ROWS[0] if len(newcomers) > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
             cache = self._prefill_group(cache, newcomers[:size], size)
             newcomers = newcomers[size:]
         return cache
 
-    def _prefill_group(self, cache: KVCache, texts: list[_Text], size: int) -> KVCache:
-        width = _prompt_width(max(len(text.prompt) for text in texts) - 1)
-        tokens_bxT = np.zeros((size, min(width, cache.keys.shape[3])), np.int32)
+    def _prefill_group(self, cache: Cache, texts: list[_Text], size: int) -> Cache:
+        width = _prompt_width(max(len(text.prefill) for text in texts))
+        if self._student.kind == "decoder":  # the prompt lies in the text's own columns
+            width = min(width, cache.columns)
+        tokens_bxT = np.zeros((size, width), np.int32)
         row_b = np.full(size, len(self._seats), np.int32)
         length_b = np.zeros(size, np.int32)
         for place, text in enumerate(texts):
-            tokens_bxT[place, : len(text.prompt) - 1] = text.prompt[:-1]
+            tokens_bxT[place, : len(text.prefill)] = text.prefill
             row_b[place] = self._seats.index(text)
-            length_b[place] = len(text.prompt) - 1
+            length_b[place] = len(text.prefill)
         return prefill(self._student, self._params, cache, row_b, tokens_bxT, length_b)
 
     def _rows(self) -> Rows:
         rows = Rows(*np.zeros((3, len(self._seats)), np.int32))
         for seat, text in enumerate(self._seats):
             if text is not None:
-                rows.token[seat] = text.last
-                rows.position[seat] = text.length - 1
+                rows.token[seat] = text.written[-1] if text.written else text.start
+                rows.position[seat] = text.position + len(text.written)
                 rows.budget[seat] = text.budget - len(text.written)
         return rows
 

@@ -13,7 +13,7 @@ def attend(
     value_BxKxSxD: jax.Array,
     mask_Bx1xTxS: jax.Array,
     scale: float,
-    bias_HxTxS: jax.Array | None = None,
+    bias_BxHxTxS: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of T queries over S keys.
 
@@ -23,7 +23,7 @@ def attend(
       value_BxKxSxD: values.
       mask_Bx1xTxS: True where a query may look. A query that may look nowhere returns a finite mean.
       scale: multiplies the scores.
-      bias_HxTxS: added to the scaled scores (relative positions).
+      bias_BxHxTxS: float32, added to the scaled scores (relative positions).
 
     Returns:
       (B, T, H, D) in the queries' dtype.
@@ -31,22 +31,24 @@ def attend(
     batch, length, heads, size = query_BxTxHxD.shape
     groups = key_BxKxSxD.shape[1]
     query = query_BxTxHxD.reshape(batch, length, groups, heads // groups, size)
-    scores_BxKxGxTxS = scale * jnp.einsum(
-        "btkgd,bksd->bkgts", query, key_BxKxSxD, preferred_element_type=jnp.float32
-    )
-    if bias_HxTxS is not None:
-        scores_BxKxGxTxS += bias_HxTxS.reshape(1, groups, heads // groups, *bias_HxTxS.shape[1:])
+    scores_BxKxGxTxS = scale * jnp.einsum("btkgd,bksd->bkgts", query, key_BxKxSxD, preferred_element_type=jnp.float32)
+    if bias_BxHxTxS is not None:
+        scores_BxKxGxTxS += bias_BxHxTxS.reshape(scores_BxKxGxTxS.shape)
     lowest = jnp.finfo(jnp.float32).min
     scores_BxKxGxTxS = jnp.where(mask_Bx1xTxS[:, :, None], scores_BxKxGxTxS, lowest)
     weights = jax.nn.softmax(scores_BxKxGxTxS, axis=-1).astype(query.dtype)
     return jnp.einsum("bkgts,bksd->btkgd", weights, value_BxKxSxD).reshape(query_BxTxHxD.shape)
 
 
-def causal_mask(segments_RxL: jax.Array) -> jax.Array:
-    """Returns (R, 1, L, L) bool: query sees earlier-or-same places of its own segment.
+def segment_mask(query_RxT: jax.Array, key_RxS: jax.Array) -> jax.Array:
+    """Returns (R, 1, T, S) bool: queries see the keys of their own segment id.
 
     Padding (segment 0) sees padding, which keeps its softmax finite; nothing real sees it.
     """
+    return (query_RxT[:, :, None] == key_RxS[:, None, :])[:, None]
+
+
+def causal_mask(segments_RxL: jax.Array) -> jax.Array:
+    """Returns (R, 1, L, L) bool: a token sees earlier tokens of its row, and itself, in its own segment."""
     place_L = np.arange(segments_RxL.shape[1])
-    same_RxLxL = segments_RxL[:, :, None] == segments_RxL[:, None, :]
-    return (same_RxLxL & (place_L[:, None] >= place_L[None, :]))[:, None]
+    return segment_mask(segments_RxL, segments_RxL) & (place_L[:, None] >= place_L[None, :])

@@ -22,6 +22,7 @@ from ftcot_jax.students.safetensors_file import read_safetensors
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_EMBEDDINGS = ("shared.weight", "model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
 _SAMPLE = 1 << 16
 _SAMPLES = 64
 
@@ -38,9 +39,7 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
-            raise FtcotError(
-                f"{folder / INDEX}: not a safetensors index ({error}); fetch it again"
-            ) from error
+            raise FtcotError(f"{folder / INDEX}: not a safetensors index ({error}); fetch it again") from error
         for name in names:
             if not (folder / name).is_file():
                 raise FtcotError(f"{folder}: {INDEX} names {name}, which is missing; fetch it again")
@@ -58,6 +57,13 @@ def open_tensors(folder: Path) -> dict[str, np.ndarray]:
     for path in weight_files(folder):
         tensors.update(read_safetensors(path))
     return tensors
+
+
+def head_is_tied(folder: Path) -> bool:
+    """Whether the folder's weights have no vocabulary projection that differs from the embedding."""
+    tensors = open_tensors(folder)
+    head = tensors.get("lm_head.weight")
+    return head is None or any(np.array_equal(head, tensors[name]) for name in _EMBEDDINGS if name in tensors)
 
 
 def weights_identity(folder: Path) -> str:
@@ -110,14 +116,10 @@ def match_tensors(
                 continue
             used.add(name)
             if tensors[name].shape != wanted:
-                misshapen.append(
-                    f"{name} is {list(tensors[name].shape)}, config.json asks for {list(wanted)}"
-                )
+                misshapen.append(f"{name} is {list(tensors[name].shape)}, config.json asks for {list(wanted)}")
             found[path].append(tensors[name])
     extra = [
-        name
-        for name in tensors
-        if name not in used and not any(re.search(pattern, name) for pattern in family.ignored)
+        name for name in tensors if name not in used and not any(re.search(pattern, name) for pattern in family.ignored)
     ]
     if missing or misshapen or extra:
         parts = [

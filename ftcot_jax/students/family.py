@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ftcot_jax.errors import UsageError
+from ftcot_jax.students.kv_cache import Cache
 
 Config = Any  # a transformers PretrainedConfig: which fields it has depends on its model_type
 Params = Any  # nested dict of arrays
+Kind = Literal["decoder", "encoder_decoder"]
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]
+
+UNLIMITED = 1 << 30  # the context of a student with relative positions only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +73,38 @@ def bias(name: str) -> Stored:
     return Stored(name, 0)
 
 
-class Decoder(Protocol):
-    """A decoder-only module, as the families' classes implement it."""
-
-    def hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+class Writer(Protocol):
+    """What every family's module can do to write text; `Student` says what each method means."""
 
     def head(self) -> jax.Array: ...
 
-    def empty_cache(self, rows: int, length: int) -> Any: ...
+    def empty_cache(self, rows: int, length: int, prompt_length: int) -> Cache: ...
+
+    def read(self, tokens: jax.Array, length: jax.Array) -> Cache: ...
 
     def extend(self, cache: Any, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Any]: ...
+
+
+class Decoder(Writer, Protocol):
+    """A decoder-only module."""
+
+    def hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+
+
+class EncoderDecoder(Writer, Protocol):
+    """A module that reads the prompt with an encoder."""
+
+    def source_hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+
+    def target_hidden(
+        self,
+        source: jax.Array,
+        source_segments: jax.Array,
+        tokens: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        reads: jax.Array,
+    ) -> jax.Array: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +113,7 @@ class Family:
 
     Attributes:
       name: what users call it.
+      kind: whether the prompt is read by the decoder itself or by an encoder.
       architectures: the `model_type`s of transformers configs it covers, each with the name that
         transformers and vLLM give the class that computes it.
       check: raises UsageError naming the first config field it cannot honour.
@@ -99,6 +126,7 @@ class Family:
     """
 
     name: str
+    kind: Kind
     architectures: Mapping[str, str]
     check: Callable[[Config], None]
     module: Callable[[Config, Compute, nnx.Rngs], nnx.Module]
@@ -115,6 +143,5 @@ def require(config: Config, field: str, allowed: Sequence[Any]) -> None:
     if value not in allowed:
         choices = " or ".join(repr(choice) for choice in allowed)
         raise UsageError(
-            f"config field {field}={value!r} of model_type {config.model_type!r} is not supported; "
-            f"it must be {choices}"
+            f"config field {field}={value!r} of model_type {config.model_type!r} is not supported; it must be {choices}"
         )

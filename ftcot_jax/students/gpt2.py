@@ -12,7 +12,7 @@ from flax import nnx
 
 from ftcot_jax.students.attention import attend, causal_mask
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, require
-from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, normal, scan_layers, stack_layers
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -106,13 +106,14 @@ class GPT2(nnx.Module):
         weight = self.embed if self.unembed is None else self.unembed
         return weight[...].astype(self.compute.activations)
 
-    def empty_cache(self, rows: int, length: int) -> KVCache:
+    def empty_cache(self, rows: int, length: int, prompt_length: int) -> KVCache:
         spec = self.spec
         return KVCache.empty(spec.layers, rows, spec.heads, length, spec.head_dim, self.compute.activations)
 
-    def extend(
-        self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array
-    ) -> tuple[jax.Array, KVCache]:
+    def read(self, tokens_BxT: jax.Array, length_B: jax.Array) -> KVCache:
+        return read_prompts(self, tokens_BxT, length_B)
+
+    def extend(self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array) -> tuple[jax.Array, KVCache]:
         mask = cache.visible(positions_BxT)
 
         def layer(
@@ -167,6 +168,7 @@ def _stored(config: Config) -> dict[str, Stored]:
 
 GPT2_FAMILY = Family(
     name="GPT-2",
+    kind="decoder",
     architectures={"gpt2": "GPT2LMHeadModel"},
     check=_check,
     module=GPT2,

@@ -17,7 +17,7 @@ from flax import nnx
 
 from ftcot_jax.students.attention import attend, causal_mask
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, linear, require
-from ftcot_jax.students.kv_cache import KVCache
+from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
 from ftcot_jax.students.rope import ROPE_TYPES, Rotation, inverse_frequencies, rotate, rotation
 
@@ -162,20 +162,17 @@ class Llama(nnx.Module):
         weight = self.embed if self.unembed is None else self.unembed
         return weight[...].astype(self.compute.activations)
 
-    def empty_cache(self, rows: int, length: int) -> KVCache:
+    def empty_cache(self, rows: int, length: int, prompt_length: int) -> KVCache:
         spec = self.spec
-        return KVCache.empty(
-            spec.layers, rows, spec.kv_heads, length, spec.head_dim, self.compute.activations
-        )
+        return KVCache.empty(spec.layers, rows, spec.kv_heads, length, spec.head_dim, self.compute.activations)
 
-    def extend(
-        self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array
-    ) -> tuple[jax.Array, KVCache]:
+    def read(self, tokens_BxT: jax.Array, length_B: jax.Array) -> KVCache:
+        return read_prompts(self, tokens_BxT, length_B)
+
+    def extend(self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array) -> tuple[jax.Array, KVCache]:
         mask = cache.visible(positions_BxT)
 
-        def layer(
-            block: Block, carry: tuple[jax.Array, KVCache], at: _Layer
-        ) -> tuple[tuple[jax.Array, KVCache], None]:
+        def layer(block: Block, carry: tuple[jax.Array, KVCache], at: _Layer) -> tuple[tuple[jax.Array, KVCache], None]:
             h, cache = carry
 
             def attend_cache(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, KVCache]:
@@ -250,6 +247,7 @@ def _stored(config: Config) -> dict[str, Stored]:
 
 LLAMA = Family(
     name="Llama",
+    kind="decoder",
     architectures={
         "llama": "LlamaForCausalLM",
         "qwen2": "Qwen2ForCausalLM",

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ftcot_jax.errors import FtcotError, UsageError, nearest
+from ftcot_jax.students.checkpoint import head_is_tied
 from ftcot_jax.students.family import Compute, Config, Family
 from ftcot_jax.students.gpt2 import GPT2_FAMILY
 from ftcot_jax.students.llama import LLAMA
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
+from ftcot_jax.students.t5 import T5_FAMILY
 from ftcot_jax.students.word_tokenizer import word_tokenizer
 
 FAMILIES: dict[str, Family] = {
-    model_type: family for family in (LLAMA, GPT2_FAMILY) for model_type in family.architectures
+    model_type: family for family in (LLAMA, GPT2_FAMILY, T5_FAMILY) for model_type in family.architectures
 }
 
 
@@ -38,6 +40,8 @@ def load_student(settings: StudentSettings, words: Sequence[str] | None = None) 
     assert settings.checkpoint is not None  # the settings check that one of the two is given
     folder = resolve_checkpoint(settings.checkpoint)
     config = _read_config(folder)
+    if config.tie_word_embeddings and not head_is_tied(folder):
+        config.tie_word_embeddings = False  # as transformers decides; T5 1.1's config cannot say it
     return Student(_family(config.model_type, str(folder)), config, _read_tokenizer(folder), compute, folder)
 
 
@@ -86,6 +90,7 @@ def _from_scratch(
     else:
         raise UsageError("student.scratch: this task has no closed vocabulary; set student.tokenizer")
     known = _config_fields(type(transformers.AutoConfig.for_model(model_type)))
+    known.add("tie_word_embeddings")  # T5's config takes it, though it is not a field of its own
     for field in fields:
         if field not in known:
             raise UsageError(f"student.scratch.{field}: no such field of {model_type}{nearest(field, known)}")
@@ -99,6 +104,10 @@ def _from_scratch(
         config = transformers.AutoConfig.for_model(model_type, **(tokens | fields))
     except Exception as error:  # transformers validates with exceptions of its own
         raise UsageError(f"student.scratch: {_last_line(error)}") from error
+    if fields.get("tie_word_embeddings") is False:
+        config.tie_word_embeddings = False  # T5's config takes it to mean only that the head is not scaled
+    if family.kind == "encoder_decoder" and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id  # as T5's checkpoints say; generation needs it
     return Student(family, config, tokenizer, compute)
 
 
@@ -130,8 +139,7 @@ def _family(model_type: str, where: str) -> Family:
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise UsageError(
-            f"{where}: model_type {model_type!r} is not supported; supported are {known}"
-            f"{nearest(model_type, FAMILIES)}"
+            f"{where}: model_type {model_type!r} is not supported; supported are {known}{nearest(model_type, FAMILIES)}"
         )
     return FAMILIES[model_type]
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +19,21 @@ from flax import nnx
 
 from ftcot_jax.errors import FtcotError, nearest
 from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
-from ftcot_jax.students.family import Compute, Config, Decoder, Family, Params, Rules
+from ftcot_jax.students.family import (
+    Compute,
+    Config,
+    Decoder,
+    EncoderDecoder,
+    Family,
+    Kind,
+    Params,
+    Rules,
+    Writer,
+)
+from ftcot_jax.students.kv_cache import Cache
 
 # Config fields that say who wrote a checkpoint and how, not what it computes.
-_NOT_ARCHITECTURE = frozenset(
-    {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
-)
+_NOT_ARCHITECTURE = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
 class Student:
@@ -61,6 +71,17 @@ class Student:
     def family(self) -> str:
         """What users call the architecture's family."""
         return self._family.name
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the prompt is read by the decoder itself or by an encoder."""
+        return self._family.kind
+
+    @property
+    def start_id(self) -> int:
+        """Token an encoder-decoder's target starts with."""
+        start = getattr(self.config, "decoder_start_token_id", None)
+        return int(self.config.pad_token_id if start is None else start)
 
     @property
     def architecture(self) -> str:
@@ -150,35 +171,93 @@ class Student:
         Returns:
           (R, L, E) after the last norm, ready for the head, in the compute dtype. Padding's are meaningless.
         """
-        with jax.default_matmul_precision("float32"):  # float32 means float32 on GPU and TPU too
-            return self._decoder(params).hidden(tokens_RxL, segments_RxL, positions_RxL)
+        with _exact():
+            return cast(Decoder, self._module("decoder", params)).hidden(tokens_RxL, segments_RxL, positions_RxL)
+
+    def source_hidden(
+        self, params: Params, tokens_RxS: jax.Array, segments_RxS: jax.Array, positions_RxS: jax.Array
+    ) -> jax.Array:
+        """Encodes packed rows of prompts, each token attending to all of its own segment.
+
+        Takes what `hidden` takes; returns (R, S, E) for `target_hidden`. Encoder-decoders only.
+        """
+        with _exact():
+            return cast(EncoderDecoder, self._module("encoder_decoder", params)).source_hidden(
+                tokens_RxS, segments_RxS, positions_RxS
+            )
+
+    def target_hidden(
+        self,
+        params: Params,
+        source_RxSxE: jax.Array,
+        source_segments_RxS: jax.Array,
+        tokens_RxT: jax.Array,
+        segments_RxT: jax.Array,
+        positions_RxT: jax.Array,
+        reads_RxT: jax.Array | None = None,
+    ) -> jax.Array:
+        """Decodes packed rows of targets, each reading an encoded prompt of its row. Encoder-decoders only.
+
+        Args:
+          params: the weights.
+          source_RxSxE: from `source_hidden`.
+          source_segments_RxS: the segment ids it was given.
+          tokens_RxT: (R, T) int32 inputs: `start_id`, then the target but for its last token.
+          segments_RxT: (R, T) int32, which target each token belongs to; 0 is padding.
+          positions_RxT: (R, T) int32, each token's place in its target, from 0.
+          reads_RxT: (R, T) int32, the source segment each token reads; by default that of its own number.
+            Several targets may read one source.
+
+        Returns:
+          (R, T, E) ready for the head, in the compute dtype.
+        """
+        reads_RxT = segments_RxT if reads_RxT is None else reads_RxT
+        with _exact():
+            return cast(EncoderDecoder, self._module("encoder_decoder", params)).target_hidden(
+                source_RxSxE, source_segments_RxS, tokens_RxT, segments_RxT, positions_RxT, reads_RxT
+            )
 
     def head(self, params: Params) -> jax.Array:
         """Returns the (V, E) vocabulary projection in the compute dtype; logits are ``h @ head.T``."""
-        return self._decoder(params).head()
+        return self._module(self.kind, params).head()
 
-    def empty_cache(self, rows: int, length: int) -> Any:
-        """Returns a key-value cache for `rows` texts of up to `length` tokens."""
-        return self._decoder(self.shapes).empty_cache(rows, length)
+    def empty_cache(self, rows: int, length: int, prompt_length: int = 0) -> Cache:
+        """Returns a key-value cache for `rows` texts of up to `length` tokens.
+
+        An encoder-decoder's has room for prompts of `prompt_length` besides; a decoder's prompt is part of
+        its text.
+        """
+        return self._module(self.kind, self.shapes).empty_cache(rows, length, prompt_length)
+
+    def read(self, params: Params, tokens_BxT: jax.Array, length_B: jax.Array) -> Cache:
+        """Returns a cache that has read prompts.
+
+        Args:
+          params: the weights.
+          tokens_BxT: (B, T) int32, padded on the right.
+          length_B: (B,) int32, tokens of each that count.
+        """
+        with _exact():
+            return self._module(self.kind, params).read(tokens_BxT, length_B)
 
     def extend(
-        self, params: Params, cache: Any, tokens_BxT: jax.Array, positions_BxT: jax.Array
-    ) -> tuple[jax.Array, Any]:
+        self, params: Params, cache: Cache, tokens_BxT: jax.Array, positions_BxT: jax.Array
+    ) -> tuple[jax.Array, Cache]:
         """Runs T more tokens of each of B texts, given the cache of those before.
 
         Args:
           params: the weights.
-          cache: from `empty_cache` or the previous call; a row's positions below the first one given must
-            have been written for the text at hand.
+          cache: from `empty_cache`, `read` or the previous call; a row's positions below the first one given
+            must have been written for the text at hand.
           tokens_BxT: (B, T) int32.
           positions_BxT: (B, T) int32, each token's place in its text. A place at or beyond the cache's length
             marks padding: nothing is kept of it.
 
         Returns:
-          (B, T, E) after the last norm, and the cache with the new tokens in it.
+          (B, T, E) ready for the head, and the cache with the new tokens in it.
         """
-        with jax.default_matmul_precision("float32"):
-            return self._decoder(params).extend(cache, tokens_BxT, positions_BxT)
+        with _exact():
+            return self._module(self.kind, params).extend(cache, tokens_BxT, positions_BxT)
 
     # Text
 
@@ -233,8 +312,10 @@ class Student:
     def _make_params(self, key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.split(self._make_module(key))[1])
 
-    def _decoder(self, params: Params) -> Decoder:
-        return cast(Decoder, nnx.merge(self._graphdef, params))
+    def _module(self, kind: Kind, params: Params) -> Writer:
+        if kind != self.kind:
+            raise TypeError(f"{self.family} is of kind {self.kind}, and this method is for {kind}s")
+        return cast(Writer, nnx.merge(self._graphdef, params))
 
     def _end_token(self) -> int:
         end = self.tokenizer.eos_token_id
@@ -251,3 +332,8 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 def _join(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _exact() -> ContextManager[Any]:
+    """Makes float32 mean float32: GPUs and TPUs would multiply in fewer bits by default."""
+    return jax.default_matmul_precision("float32")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -31,40 +32,57 @@ def many_prompts(count: int) -> list[list[int]]:
     return [draw.integers(2, 90, size=draw.integers(1, 40)).tolist() for _ in range(count)]
 
 
-def one_by_one(student: Student, params: Any, prompt: list[int], budget: int) -> Generated:
-    """Greedy decoding with the whole text run anew for every token."""
-    run = jax.jit(lambda *row: student.hidden(params, *row)[0] @ student.head(params).T)
-    text, width = list(prompt), 64
-    for _ in range(budget):
-        row = np.zeros((3, 1, width), np.int32)
-        row[0, 0, : len(text)], row[1, 0, : len(text)], row[2, 0] = text, 1, np.arange(width)
-        token = int(np.argmax(run(*row)[len(text) - 1]))
-        if token == student.eos_id:
-            return Generated(text[len(prompt) :], "stop")
-        text.append(token)
-    return Generated(text[len(prompt) :], "length")
+def one_by_one(student: Student, params: Any, prompts: list[list[int]], length: int) -> list[Generated]:
+    """Greedy decoding to `length` tokens, with the whole text run anew for every token."""
+
+    @jax.jit
+    def next_token(source: jax.Array, row: jax.Array, last: jax.Array) -> jax.Array:
+        positions = jnp.arange(row.shape[2])[None]
+        if student.kind == "decoder":
+            h = student.hidden(params, *row, positions)
+        else:
+            encoded = student.source_hidden(params, *source, positions)
+            h = student.target_hidden(params, encoded, source[1], *row, positions)
+        return jnp.argmax(h[0, last] @ student.head(params).T)
+
+    def padded(tokens: list[int]) -> np.ndarray:
+        row = np.zeros((2, 1, 64), np.int32)
+        row[0, 0, : len(tokens)], row[1, 0, : len(tokens)] = tokens, 1
+        return row
+
+    results = []
+    for prompt in prompts:
+        text = list(prompt) if student.kind == "decoder" else [student.start_id]
+        first, reason = len(text), "length"
+        while len(text) < length:
+            token = int(next_token(padded(prompt), padded(text), len(text) - 1))
+            if token == student.eos_id:
+                reason = "stop"
+                break
+            text.append(token)
+        results.append(Generated(text[first:], reason))  # type: ignore[arg-type]
+    return results
 
 
 def test_equals_transformers(case: str, written: Callable[[str], Student]) -> None:
     student = written(case)
     golden = np.load(GOLDENS / f"{case}.npz", allow_pickle=False)
-    for result, row in zip(
-        generate(student, student.load(), PROMPTS, max_length=MAX_LENGTH), range(3), strict=True
-    ):
+    for result, row in zip(generate(student, student.load(), PROMPTS, max_length=MAX_LENGTH), range(3), strict=True):
         expected = golden[f"greedy/{row}"].tolist()
         if result.finish_reason == "stop":
             assert expected == [*result.tokens, student.eos_id]
         else:
             assert expected == result.tokens
-            assert len(PROMPTS[row]) + len(expected) == MAX_LENGTH
+            start = 1 if student.kind == "encoder_decoder" else len(PROMPTS[row])
+            assert start + len(expected) == MAX_LENGTH
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
 def test_neither_batch_nor_order_matters(case: str, written: Callable[[str], Student]) -> None:
     student = written(case)
     params, prompts = student.load(), many_prompts(11)
     params["embed"] = params["embed"].at[student.eos_id].mul(3.0)  # likelier, where the head is tied
-    slow = [one_by_one(student, params, prompt, 60 - len(prompt)) for prompt in prompts]
+    slow = one_by_one(student, params, prompts, 60)
     assert {result.finish_reason for result in slow} == {"stop", "length"}
     for rows in (3, 8):
         assert generate(student, params, prompts, max_length=60, batch_rows=rows) == slow

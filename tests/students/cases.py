@@ -28,6 +28,15 @@ LLAMA = {
     "max_position_embeddings": 96,
 }
 QWEN3 = LLAMA | {"num_key_value_heads": 3, "head_dim": 14}
+T5 = {
+    "d_model": 36,
+    "d_kv": 10,
+    "d_ff": 50,
+    "num_layers": 2,
+    "num_heads": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 6,
+}
 CASES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "vocab_size": 97, **LLAMA},
     "llama_tied_biased_linear_rope": {
@@ -86,6 +95,15 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "scale_attn_weights": False,
         "activation_function": "relu",
+    },
+    "t5": {"model_type": "t5", **T5},
+    "t5_v1_1": {
+        "model_type": "t5",
+        **T5,
+        "vocab_size": 99,
+        "num_decoder_layers": 3,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
     },
 }
 

@@ -34,9 +34,7 @@ def same(first: Any, second: Any) -> bool:
     return jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first, second))
 
 
-def test_saved_weights_have_the_same_bits(
-    case: str, written: Callable[[str], Student], tmp_path: Path
-) -> None:
+def test_saved_weights_have_the_same_bits(case: str, written: Callable[[str], Student], tmp_path: Path) -> None:
     student = written(case)
     params = student.load()
     save_student(student, params, tmp_path / "out")
@@ -86,9 +84,7 @@ def test_loads_straight_onto_a_mesh(written: Callable[[str], Student]) -> None:
     assert same(params, student.load())
 
 
-def test_a_checkpoint_without_the_optional_prefix_loads(
-    written: Callable[[str], Student], tmp_path: Path
-) -> None:
+def test_a_checkpoint_without_the_optional_prefix_loads(written: Callable[[str], Student], tmp_path: Path) -> None:
     """The hub's GPT-2 names its tensors without "transformer.", and stores attention masks as well."""
     student = written("gpt2")
     assert student.folder is not None
@@ -111,9 +107,7 @@ def test_a_checkpoint_without_the_optional_prefix_loads(
         ),
     ],
 )
-def test_wrong_tensors_are_named(
-    change: Any, message: str, written: Callable[[str], Student], tmp_path: Path
-) -> None:
+def test_wrong_tensors_are_named(change: Any, message: str, written: Callable[[str], Student], tmp_path: Path) -> None:
     student = written("llama")
     assert student.folder is not None
     shutil.copytree(student.folder, tmp_path, dirs_exist_ok=True)
@@ -175,9 +169,7 @@ def test_files_agree_with_the_library(dtype: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parity
-def test_transformers_loads_what_we_save(
-    case: str, written: Callable[[str], Student], tmp_path: Path
-) -> None:
+def test_transformers_loads_what_we_save(case: str, written: Callable[[str], Student], tmp_path: Path) -> None:
     from tests.students.torch_oracle import load_torch
 
     student = written(case)

@@ -22,8 +22,8 @@ from tests.students.cases import CASES, PROMPT_LENGTHS, TEXTS
 from tests.students.torch_oracle import GOLDENS, compute, load_torch, project, summarise
 
 
-class Layout(NamedTuple):
-    """The texts in (3, 16) rows, and where each of their tokens lies, texts in order."""
+class Rows(NamedTuple):
+    """Texts in (3, 16) rows, and where each of their tokens lies, texts in order."""
 
     tokens: np.ndarray
     segments: np.ndarray
@@ -32,20 +32,34 @@ class Layout(NamedTuple):
     column: np.ndarray
 
 
-def lay_out(rows: list[list[int]]) -> Layout:
-    """Puts the texts of each list into one row, as segments 1, 2, ..."""
+class Layout(NamedTuple):
+    """The same texts as a decoder takes them, and as an encoder-decoder's sources and targets."""
+
+    texts: Rows
+    sources: Rows
+    targets: Rows
+
+
+def fill(texts: list[list[int]], arrangement: list[list[int]]) -> Rows:
+    """Puts the texts of each list into one row, as segments of their numbers from 1."""
     tokens, segments, positions = np.zeros((3, 3, 16), np.int32)
     places = {}
-    for row, texts in enumerate(rows):
+    for row, members in enumerate(arrangement):
         at = 0
-        for segment, text in enumerate(texts, 1):
-            end = at + len(TEXTS[text])
-            tokens[row, at:end], segments[row, at:end] = TEXTS[text], segment
+        for text in members:
+            end = at + len(texts[text])
+            tokens[row, at:end], segments[row, at:end] = texts[text], text + 1
             positions[row, at:end] = np.arange(end - at)
             places[text] = [(row, column) for column in range(at, end)]
             at = end
     row_column = np.array([place for text in sorted(places) for place in places[text]])
-    return Layout(tokens, segments, positions, row_column[:, 0], row_column[:, 1])
+    return Rows(tokens, segments, positions, row_column[:, 0], row_column[:, 1])
+
+
+def lay_out(arrangement: list[list[int]]) -> Layout:
+    prompts = [text[:prompt] for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True)]
+    targets = [[0, *text[prompt:-1]] for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True)]
+    return Layout(*(fill(texts, arrangement) for texts in (TEXTS, prompts, targets)))
 
 
 PADDED = lay_out([[0], [1], [2]])
@@ -55,21 +69,27 @@ LAYOUTS = pytest.mark.parametrize("layout", [PADDED, PACKED], ids=["padded", "pa
 
 @functools.partial(jax.jit, static_argnums=0)
 def logits(student: Student, params: Any, layout: Layout) -> jax.Array:
-    """(tokens of all texts, V) logits at the real tokens, texts in order."""
-    h = student.hidden(params, layout.tokens, layout.segments, layout.positions)
-    return h[layout.row, layout.column] @ student.head(params).T
+    """(tokens of the decoder, V) logits at the real tokens, texts in order."""
+    if student.kind == "decoder":
+        rows = layout.texts
+        h = student.hidden(params, *rows[:3])
+    else:
+        rows = layout.targets
+        source = student.source_hidden(params, *layout.sources[:3])
+        h = student.target_hidden(params, source, layout.sources.segments, *rows[:3])
+    return h[rows.row, rows.column] @ student.head(params).T
 
 
 def loss(student: Student, params: Any, layout: Layout) -> jax.Array:
     """Mean cross-entropy over the label tokens, as transformers computes it."""
     scores = jax.nn.log_softmax(logits(student, params, layout).astype(jnp.float32))
-    total, count, at = jnp.zeros(()), 0, 0
+    place, label, at = [], [], 0
     for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True):
-        place = np.arange(at + prompt - 1, at + len(text) - 1)
-        total -= scores[place, np.asarray(text[prompt:])].sum()
-        count += len(place)
-        at += len(text)
-    return total / count
+        label += text[prompt:]
+        if student.kind == "decoder":
+            place += range(at + prompt - 1, at + len(text) - 1)
+            at += len(text)
+    return -scores[np.array(place or range(len(label))), np.array(label)].mean()
 
 
 loss_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=1), static_argnums=0)
@@ -98,9 +118,7 @@ def check_values(student: Student, expected: dict[str, np.ndarray], layout: Layo
 def test_equals_golden(case: str, layout: Layout, written: Callable[[str], Student]) -> None:
     expected = dict(np.load(GOLDENS / f"{case}.npz", allow_pickle=False))
     ours = check_values(written(case), expected, layout)
-    theirs = {
-        name.removeprefix("gradient/"): v for name, v in expected.items() if name.startswith("gradient/")
-    }
+    theirs = {name.removeprefix("gradient/"): v for name, v in expected.items() if name.startswith("gradient/")}
     assert ours.keys() == theirs.keys()
     for name, gradient in ours.items():
         norm = max(np.linalg.norm(gradient), 1e-3)
@@ -134,7 +152,7 @@ def test_there_is_a_golden_for_every_case_and_none_besides() -> None:
     assert {path.stem for path in GOLDENS.glob("*.npz")} == set(CASES)
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
 def test_slots_equal_separate_students(case: str, written: Callable[[str], Student]) -> None:
     """vmap and lax.map over a leading slot axis give each slot what it gets alone."""
     student = written(case)
@@ -159,7 +177,7 @@ def test_cached_steps_equal_the_whole_row(case: str, written: Callable[[str], St
     for begin, end in ((0, 4), (4, 5), (5, 9)):
         place = np.arange(begin, end)[None]
         positions = np.where(place < np.array([[len(text)] for text in TEXTS]), place, length)
-        h, cache = extend(params, cache, PADDED.tokens[:, begin:end], positions)
+        h, cache = extend(params, cache, PADDED.texts.tokens[:, begin:end], positions)
         parts.append(h @ student.head(params).T)
     stepped = np.concatenate(parts, axis=1)
     stepped = np.concatenate([stepped[row, : len(text)] for row, text in enumerate(TEXTS)])
@@ -178,7 +196,7 @@ def test_remat_changes_nothing(written: Callable[[str], Student]) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
 def test_bfloat16_computes_over_float32_weights(case: str, written: Callable[[str], Student]) -> None:
     plain = written(case)
     half = load_student(StudentSettings(checkpoint=str(plain.folder), dtype="bfloat16"))

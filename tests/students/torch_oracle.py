@@ -21,33 +21,42 @@ def load_torch(folder: Path) -> Any:
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    return model.eval()
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def pad(texts: list[list[int]], value: int) -> Any:
+    import torch
+
+    width = max(map(len, texts))
+    return torch.tensor([text + [value] * (width - len(text)) for text in texts])
 
 
 def compute(folder: Path) -> dict[str, np.ndarray]:
-    """Logits at every real token, mean label loss, its gradients, and greedy continuations."""
+    """Logits at every token of the decoder, mean label loss, its gradients, and greedy continuations."""
     import torch
 
     model = load_torch(folder)
-    width = max(map(len, TEXTS))
-    tokens = torch.tensor([text + [0] * (width - len(text)) for text in TEXTS])
-    mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in TEXTS])
-    labels = torch.full_like(tokens, -100)
-    for row, (text, prompt) in enumerate(zip(TEXTS, PROMPT_LENGTHS, strict=True)):
-        labels[row, prompt : len(text)] = tokens[row, prompt : len(text)]
-    out = model(tokens, attention_mask=mask, labels=labels)
+    prompts = [text[:prompt] for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True)]
+    labels = [text[prompt:] for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True)]
+    sources = prompts if model.config.is_encoder_decoder else TEXTS
+    if not model.config.is_encoder_decoder:
+        labels = [[-100] * prompt + rest for prompt, rest in zip(PROMPT_LENGTHS, labels, strict=True)]
+    mask = pad([[1] * len(source) for source in sources], 0)
+    out = model(pad(sources, 0), attention_mask=mask, labels=pad(labels, -100))
     out.loss.backward()
     result = {"loss": out.loss.detach().numpy()}
-    result["logits"] = torch.cat([out.logits[r, : len(t)] for r, t in enumerate(TEXTS)]).detach().numpy()
+    real = [logits[: len(label)] for logits, label in zip(out.logits, labels, strict=True)]
+    result["logits"] = torch.cat(real).detach().numpy()
     for name, parameter in model.named_parameters():
         result[f"gradient/{name}"] = parameter.grad.numpy()
-    for row, (text, prompt) in enumerate(zip(TEXTS, PROMPT_LENGTHS, strict=True)):
+    for row, prompt in enumerate(prompts):
         with torch.no_grad():
-            whole = model.generate(torch.tensor([text[:prompt]]), max_length=MAX_LENGTH, do_sample=False)
-        result[f"greedy/{row}"] = whole[0, prompt:].numpy().astype(np.int32)
+            # Without the cache: transformers' fails where encoder and decoder differ in depth.
+            whole = model.generate(torch.tensor([prompt]), max_length=MAX_LENGTH, do_sample=False, use_cache=False)
+        written = whole[0, 1 if model.config.is_encoder_decoder else len(prompt) :]
+        result[f"greedy/{row}"] = written.numpy().astype(np.int32)
     return result
 
 
