@@ -72,9 +72,7 @@ class Store:
         except FileNotFoundError:
             return None
         except json.JSONDecodeError as error:
-            raise FtcotError(
-                f"{folder / MANIFEST}: not JSON ({error}); delete the folder to make it again"
-            ) from error
+            raise FtcotError(f"{folder / MANIFEST}: not JSON ({error}); delete the folder to make it again") from error
         for file, size in manifest["files"].items():
             path = folder / file
             found = path.stat().length if path.exists() else None
@@ -115,9 +113,7 @@ class Store:
                 "summary": summary,
                 "seconds": round(time.time() - started, 3),
                 "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "files": {
-                    str(path.relative_to(partial)): path.stat().length for path in sorted(_files(partial))
-                },
+                "files": {str(path.relative_to(partial)): path.stat().length for path in sorted(_files(partial))},
             }
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
             folder = self.root / name
@@ -142,9 +138,7 @@ class Store:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             holder = owner.read_text() if owner.exists() else "another process"
-            self.say(
-                f"{name}: waiting for {holder} that is working on it (stop it with Ctrl-C; nothing is lost)"
-            )
+            self.say(f"{name}: waiting for {holder} that is working on it (stop it with Ctrl-C; nothing is lost)")
             lock.acquire()
         try:
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")

@@ -15,9 +15,7 @@ def check_versions() -> None:
     jax, flax = (_numbers(installed[name]) for name in ("jax", "flax"))
     oldest = TESTED_PAIRS.get(jax[:2])
     if oldest is None or flax < oldest:
-        pairs = ", ".join(
-            f"jax {_text(series)} with flax {_text(least)}+" for series, least in TESTED_PAIRS.items()
-        )
+        pairs = ", ".join(f"jax {_text(series)} with flax {_text(least)}+" for series, least in TESTED_PAIRS.items())
         raise ImportError(
             f"ftcot_jax: jax {installed['jax']} with flax {installed['flax']} is not a tested pair; "
             f"install one of: {pairs}"

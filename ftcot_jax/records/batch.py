@@ -99,19 +99,12 @@ def assemble(table: DeviceTable, planned: PlannedBatch, shape: BatchShape) -> Pa
     into_BxL = jnp.where(within_BxL, flat_BxL, size)  # one past the end: dropped by the scatter
 
     def scatter(value_BxL: jax.Array) -> jax.Array:
-        return (
-            jnp.zeros(size, jnp.int32)
-            .at[into_BxL]
-            .set(value_BxL, mode="drop")
-            .reshape(shape.rows, shape.length)
-        )
+        return jnp.zeros(size, jnp.int32).at[into_BxL].set(value_BxL, mode="drop").reshape(shape.rows, shape.length)
 
     segment_BxL = jnp.broadcast_to(jnp.arange(1, record_B.size + 1)[:, None], token_BxL.shape)
 
     labelled_BxL = within_BxL & (at_L[None] >= table.prompt[record_B][:, None])
-    slot_BxL = jnp.where(
-        labelled_BxL, jnp.cumsum(labelled_BxL.ravel()).reshape(labelled_BxL.shape) - 1, shape.labels
-    )
+    slot_BxL = jnp.where(labelled_BxL, jnp.cumsum(labelled_BxL.ravel()).reshape(labelled_BxL.shape) - 1, shape.labels)
 
     def collect(value_BxL: jax.Array) -> jax.Array:
         return jnp.zeros(shape.labels, jnp.int32).at[slot_BxL].set(value_BxL, mode="drop")

@@ -8,6 +8,7 @@ choice of record numbers over one set of files.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -99,6 +100,7 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)

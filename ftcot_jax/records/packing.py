@@ -91,9 +91,7 @@ def choose_shapes(
     shapes = []
     for rows in chosen:
         room = max(count for level, count in labels.items() if level <= rows)
-        shapes.append(
-            BatchShape(rows, row_length, min(_round_up(room, label_multiple), worst.labels), examples)
-        )
+        shapes.append(BatchShape(rows, row_length, min(_round_up(room, label_multiple), worst.labels), examples))
     return tuple(sorted({*shapes, worst}))
 
 

@@ -67,9 +67,7 @@ class StepBatch:
     @classmethod
     def empty(cls, examples: int) -> StepBatch:
         """A batch of no records, for a slot that has no trial."""
-        return cls(
-            np.full(examples, -1, np.int32), np.zeros(examples, np.int32), np.zeros(examples, np.int32)
-        )
+        return cls(np.full(examples, -1, np.int32), np.zeros(examples, np.int32), np.zeros(examples, np.int32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,17 +99,15 @@ class Planner:
           table: the records of all the trials.
           trials: trials with one `batch_examples`.
           row_multiple: rows must divide by this (devices that share a batch).
-          length_multiple: the row length is the longest record rounded up to this.
+          length_multiple: row lengths are multiples of this.
         """
         used = np.unique(np.concatenate([trial.records for trial in trials]))
         lengths, labels = table.lengths, table.label_lengths
-        row_length = int(-(-lengths[used].max() // length_multiple) * length_multiple)
+        longest = int(-(-lengths[used].max() // length_multiple) * length_multiple)
         examples = max(trial.batch_examples for trial in trials)
-        needs = []
-        for trial in trials:
-            for step in range(trial.steps_per_epoch):
-                records = trial.at(step)
-                needs.append((pack(lengths[records], row_length).rows, int(labels[records].sum())))
+        batches = [trial.at(step) for trial in trials for step in range(trial.steps_per_epoch)]
+        row_length = _cheapest_row_length([lengths[records] for records in batches], longest)
+        needs = [(pack(lengths[records], row_length).rows, int(labels[records].sum())) for records in batches]
         shapes = choose_shapes(
             needs,
             row_length=row_length,
@@ -131,3 +127,21 @@ class Planner:
         batch.row[: len(records)] = packing.row
         batch.start[: len(records)] = packing.start
         return batch, fitting_shape(self.shapes, packing.rows, int(self.label_lengths[records].sum()))
+
+
+# Row lengths tried, in multiples of the longest record, and how many batches are packed to compare them.
+_ROW_MULTIPLES = (1, 2, 3, 4, 6)
+_TRIED_BATCHES = 200
+# Attention's share of a token's cost grows with its row; at this length it weighs as much as all the rest.
+_ATTENTION_LENGTH = 4096
+
+
+def _cheapest_row_length(batches: Sequence[np.ndarray], longest: int) -> int:
+    """The row length whose rows, packed with sample batches' records, cost the least arithmetic."""
+    sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
+
+    def cost(row_length: int) -> float:
+        tokens = sum(pack(lengths, row_length).rows for lengths in sample) * row_length
+        return tokens * (1 + row_length / _ATTENTION_LENGTH)
+
+    return min((longest * multiple for multiple in _ROW_MULTIPLES), key=cost)

@@ -72,8 +72,4 @@ class RecordTable:
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    return (
-        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)[:-1]])
-        if len(lengths)
-        else np.zeros(0, np.int64)
-    )
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)[:-1]]) if len(lengths) else np.zeros(0, np.int64)

@@ -138,7 +138,7 @@ class Pool:
         self._planner = Planner.for_trials(table, [trial.data for trial in trials], row_multiple=share)
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
-        self._like = jax.eval_shape(new_state, jax.eval_shape(trials[0].initial), trials[0].hyper)
+        self._like = jax.eval_shape(new_state, student.shapes, trials[0].hyper)
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
         self._seats: list[_Seat | None] = [None] * options.slots
         self._checkpoints = Checkpoints(epath.Path(options.folder / "checkpoints"), architecture, say)

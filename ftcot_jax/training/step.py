@@ -26,7 +26,10 @@ Executor = Literal["vmap", "map"]
 
 
 class TrainableStudent(Protocol):
-    """What the step needs of a decoder-only student."""
+    """What training needs of a decoder-only student; `shapes` are its params' as jax.ShapeDtypeStruct."""
+
+    @property
+    def shapes(self) -> Params: ...
 
     @property
     def sharding_rules(self) -> Rules: ...

@@ -18,6 +18,10 @@ class TinyStudent:
 
     sharding_rules = (("embed", (None, "tensor")), ("query|key|value", ("fsdp", "tensor")))
 
+    @property
+    def shapes(self) -> Any:
+        return jax.eval_shape(self.init, 0)
+
     def init(self, seed: int) -> dict[str, Any]:
         keys = jax.random.split(jax.random.key(seed), 4)
         shape = {

@@ -1,0 +1,107 @@
+"""Asking a student the test questions and scoring what it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ftcot_jax.errors import FtcotError
+from ftcot_jax.evaluation.intervals import wilson
+from ftcot_jax.evaluation.settings import EvaluateSettings
+from ftcot_jax.generation.generate import generate
+from ftcot_jax.students.student import Student
+from ftcot_jax.tasks.question import Question
+from ftcot_jax.tasks.scoring import score
+from ftcot_jax.tasks.task import TaskData
+from ftcot_jax.tasks.templates import Template
+from ftcot_jax.teacher.completion import Completion
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a student achieved.
+
+    Attributes:
+      completions: its texts, in the authors' row form.
+      outcomes: for each question, whether the answer was right.
+      summary: counts, accuracy and its 95% interval, as JSON values.
+    """
+
+    completions: list[Completion]
+    outcomes: list[bool]
+    summary: dict[str, Any]
+
+
+def test_questions(data: TaskData, limit: int | None) -> list[Question]:
+    """The test split, or `limit` of it evenly spaced.
+
+    Raises:
+      FtcotError: the test split is empty.
+    """
+    test = data.split.test
+    if not test:
+        raise FtcotError(f"{data.task.key}: the test split is empty; there is nothing to evaluate on")
+    count = len(test) if limit is None else min(limit, len(test))
+    return data.of([test[place * len(test) // count] for place in range(count)])
+
+
+def score_student(
+    student: Student,
+    params: Any,
+    data: TaskData,
+    template: Template,
+    settings: EvaluateSettings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Asks greedily and scores by the paper's rules. A prompt beyond the limit counts as wrong and is counted."""
+    questions = test_questions(data, settings.questions)
+    prompts = [template.prompt(question.question) for question in questions]
+    written = generate(
+        student,
+        params,
+        student.encode(prompts),
+        max_length=settings.max_length,
+        batch_rows=settings.batch_rows,
+        on_progress=on_progress,
+    )
+    texts = student.decode([row.tokens for row in written])
+    verdicts = [
+        score(data.task, text, question.answer, template.answer_prefix)
+        for text, question in zip(texts, questions, strict=True)
+    ]
+    outcomes = [verdict.correct for verdict in verdicts]
+    interval = wilson(sum(outcomes), len(outcomes))
+    reasons = [row.finish_reason for row in written]
+    summary = {
+        "questions": len(outcomes),
+        "correct": sum(outcomes),
+        "accuracy": sum(outcomes) / len(outcomes),
+        "interval_95": [interval.low, interval.high],
+        "contains_answer": sum(verdict.contains_answer for verdict in verdicts),
+        "correct_format": sum(verdict.correct_format for verdict in verdicts),
+        "complete": reasons.count("stop"),
+        "prompt_too_long": reasons.count("prompt_too_long"),
+        "tokens_written": sum(len(row.tokens) for row in written),
+    }
+    return Scores(_as_completions(questions, prompts, texts, reasons), outcomes, summary)
+
+
+def _as_completions(
+    questions: Sequence[Question], prompts: Sequence[str], texts: Sequence[str], reasons: Sequence[str]
+) -> list[Completion]:
+    return [
+        Completion(
+            sample_index=question.sample_index,
+            completion_index=0,
+            question=question.question,
+            answer=question.answer,
+            reasoning_prompt=None,
+            reasoning_completion=None,
+            reasoning_finish_reason=None,
+            prompt=prompt,
+            completion=text,
+            finish_reason=reason,
+        )
+        for question, prompt, text, reason in zip(questions, prompts, texts, reasons, strict=True)
+    ]

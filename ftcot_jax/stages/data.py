@@ -1,0 +1,186 @@
+"""From questions to token records: sample or import, curate, tokenize, select."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from ftcot_jax.artifacts import Artifact
+from ftcot_jax.config import Recipe
+from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.progress import show_progress
+from ftcot_jax.rationales.judge import judge
+from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
+from ftcot_jax.rationales.select import Selection, select
+from ftcot_jax.records.builder import read_records, write_records
+from ftcot_jax.records.table import RecordTable
+from ftcot_jax.records.tokenize import tokenize_pairs
+from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.tasks.task import TaskData
+from ftcot_jax.tasks.templates import get_template
+from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
+from ftcot_jax.teacher.sampler import sample
+from ftcot_jax.teacher.settings import TeacherSettings
+
+COMPLETIONS = "completions.json"
+PAIRS = "pairs.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRecords:
+    """What a trial trains on: the records artefact, its table, and the chosen record numbers."""
+
+    artifact: Artifact
+    table: RecordTable
+    selection: Selection
+
+
+def collect_completions(place: Place, recipe: Recipe) -> Artifact:
+    """The teacher's completions of the training questions: sampled, or imported from a published file.
+
+    Raises:
+      UsageError: the recipe names no teacher.
+    """
+    data, teacher = place.task(recipe), recipe.teacher
+    if teacher is None:
+        raise UsageError(f"{recipe.name}: template {recipe.template} learns from rationales; give a teacher: section")
+    content = _import_digest(teacher.import_path) if teacher.import_path else None
+    inputs = {
+        "teacher": teacher.identity(),
+        "diversity": None if content else teacher.diversity,
+        "file": content,
+        "task": data.task.key,
+        "questions": _identity(data),
+    }
+
+    def build(folder: epath.Path) -> dict[str, Any]:
+        completions, account = _bring(place, teacher, data)
+        metadata = {"base_model": teacher.model_name, "dataset_key": data.task.key, "prediction_template": "zs_cot"}
+        write_completions(folder / COMPLETIONS, metadata, completions)
+        return {"completions": len(completions), "questions": len({row.sample_index for row in completions}), **account}
+
+    with place.timed("sample"):
+        return place.store.make("completions", inputs, build)
+
+
+def curate(place: Place, recipe: Recipe) -> Artifact:
+    """The training pairs of text, every completion with its verdict; nothing is filtered yet."""
+    data, template = place.task(recipe), get_template(recipe.template)
+    source = collect_completions(place, recipe) if template.has_rationale else None
+    inputs = {
+        "completions": None if source is None else source.address,
+        "task": data.task.key,
+        "questions": _identity(data),
+        "template": dataclasses.asdict(template),
+    }
+
+    def build(folder: epath.Path) -> dict[str, Any]:
+        if source is None:
+            pairs = answer_pairs(data, template)
+            summary: dict[str, Any] = {"pairs": len(pairs)}
+        else:
+            judged = judge(data, read_completions(source.path / COMPLETIONS).completions)
+            pairs = rationale_pairs(data, judged, template)
+            summary = {
+                "pairs": len(pairs),
+                "right": sum(pair.correct for pair in pairs),
+                "of_other_questions": len(judged) - len(pairs),
+            }
+        lines = (json.dumps(dataclasses.asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
+        (folder / PAIRS).write_text("".join(lines))
+        return summary
+
+    with place.timed("curate"):
+        return place.store.make("pairs", inputs, build)
+
+
+def tokenize(place: Place, recipe: Recipe) -> Artifact:
+    """The pairs as token records, for the student's tokenizer."""
+    student, source = place.student(recipe), curate(place, recipe)
+    inputs = {
+        "pairs": source.address,
+        "tokenizer": digest(student.tokenizer.backend_tokenizer.to_str(), student.eos_id),
+        "context": student.context_length,
+        "settings": recipe.records.model_dump(),
+    }
+
+    def build(folder: epath.Path) -> dict[str, Any]:
+        pairs = list(_read_pairs(source.path / PAIRS))
+        made = tokenize_pairs(pairs, student.encode, student.eos_id, student.context_length, recipe.records)
+        if not made.pairs:
+            raise FtcotError(
+                f"none of {len(pairs)} pairs of {place.task(recipe).task.key} became a record ({made.too_long} too "
+                "long); check the completions and records.max_length"
+            )
+        write_records(folder / "records", made.pairs)
+        tokens = [len(pair.input_ids) + len(pair.label_ids) for pair in made.pairs]
+        return {"records": len(made.pairs), "too_long": made.too_long, "tokens": sum(tokens), "longest": max(tokens)}
+
+    with place.timed("tokenize"):
+        return place.store.make("records", inputs, build)
+
+
+def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
+    """The records a trial trains on.
+
+    Raises:
+      FtcotError: the selection is empty.
+    """
+    artifact = tokenize(place, recipe)
+    with place.timed("tokenize"):
+        table = _read_table(str(artifact.path / "records"))
+        train = place.task(recipe).split.train
+        selection = select(table.sample_index, table.completion_index, table.correct, train, recipe.select)
+    return TrialRecords(artifact, table, selection)
+
+
+def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[list[Completion], dict[str, Any]]:
+    """The completions, and what the ledger says of them if they were bought."""
+    if teacher.import_path:
+        return import_completions(Path(teacher.import_path), data.questions), {}
+    ledger = Path(place.folder / "ledger.sqlite")
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with show_progress("sample") as update:
+        sampled = sample(teacher, data.of(data.split.train), ledger, lambda done, total: update(done, total, ""))
+    if sampled.refused:
+        index, reason = next(iter(sampled.refused.items()))
+        place.say(f"sample: the teacher refused {len(sampled.refused)} questions, the first {index}: {reason}")
+    if sampled.account.perhaps_paid:
+        place.say(f"sample: {sampled.account.perhaps_paid} requests in the ledger have no outcome: perhaps paid")
+    return sampled.completions, {"refused": len(sampled.refused)}
+
+
+def _import_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"teacher.import: {path}: cannot be read ({error.strerror})") from error
+
+
+def _identity(data: TaskData) -> str:
+    """Digest of all questions and of the split."""
+    questions = [(question.sample_index, question.question, question.answer) for question in data.questions.values()]
+    return digest(questions, data.split.train, data.split.test)
+
+
+def _read_pairs(file: epath.Path) -> Iterator[Pair]:
+    for number, line in enumerate(file.read_text().splitlines()):
+        try:
+            row: Mapping[str, Any] = json.loads(line)
+            yield Pair(**row)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise FtcotError(
+                f"{file}, row {number}: not a pair ({error}); delete its folder to make it again"
+            ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _read_table(folder: str) -> RecordTable:
+    return read_records(epath.Path(folder))

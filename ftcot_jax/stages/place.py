@@ -1,0 +1,79 @@
+"""Where a run works: its folder, its artefacts, and what it has already loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from etils import epath
+
+from ftcot_jax.artifacts import Store
+from ftcot_jax.config import Recipe
+from ftcot_jax.students.load import load_student
+from ftcot_jax.students.settings import StudentSettings
+from ftcot_jax.students.student import Student
+from ftcot_jax.tasks.load import load_task
+from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.tasks.task import TaskData
+
+
+@dataclasses.dataclass
+class Place:
+    """A run's folder. Recipes may share one; artefacts keep apart by address.
+
+    Attributes:
+      folder: the output folder.
+      say: receives lines of progress.
+      seconds: wall seconds spent in each stage so far, in this process.
+    """
+
+    folder: epath.Path
+    say: Callable[[str], None]
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    _inner: float = 0.0
+
+    @functools.cached_property
+    def store(self) -> Store:
+        return Store(self.folder / "artifacts", self.say)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time spent inside to the stage's."""
+        began, inner = time.monotonic(), self._inner
+        try:
+            yield
+        finally:
+            elapsed = time.monotonic() - began
+            own = elapsed - (self._inner - inner)  # scoring in the middle of training counts as scoring
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + own
+            self._inner = inner + elapsed
+
+    def task(self, recipe: Recipe) -> TaskData:
+        """The recipe's task, read once however many trials share it."""
+        return _load_task(recipe.task)
+
+    def student(self, recipe: Recipe) -> Student:
+        """The recipe's student without its weights, made once however many trials share it."""
+        words = tuple(self.task(recipe).vocabulary) or None
+        return _load_student(recipe.student.model_dump_json(), words)
+
+
+@functools.lru_cache(maxsize=64)
+def _load_task(settings: TaskSettings) -> TaskData:
+    return load_task(settings)
+
+
+@functools.lru_cache(maxsize=16)
+def _load_student(settings: str, words: tuple[str, ...] | None) -> Student:
+    return load_student(StudentSettings.model_validate_json(settings), words)
+
+
+def digest(*values: object) -> str:
+    """A short digest of JSON values, for inputs too large to write out."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

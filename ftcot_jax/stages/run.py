@@ -1,0 +1,125 @@
+"""What each command does, stage by stage, with the run's full recipe saved beside its results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import yaml
+from etils import epath
+
+from ftcot_jax.artifacts import write_atomically
+from ftcot_jax.config import Recipe, TrialRecipe
+from ftcot_jax.progress import say
+from ftcot_jax.rationales.select import Yield
+from ftcot_jax.stages import data
+from ftcot_jax.stages.evaluate import evaluate
+from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.report import report
+from ftcot_jax.stages.train import train
+from ftcot_jax.stages.trials import Job, prepare
+from ftcot_jax.tasks.templates import get_template
+
+Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
+
+
+def _open(recipe: Recipe) -> Place:
+    """Opens the run's folder, saves the recipe there, and turns the compile cache on."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    folder = epath.Path(recipe.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / f"{recipe.name}.yaml", text)
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return Place(folder, say)
+
+
+def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
+    made = {artifact.name: artifact for artifact in (data.collect_completions(place, one) for one in wanted)}
+    return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
+
+
+def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    made = {artifact.name: artifact for artifact in (data.curate(place, spec.recipe) for spec in specs)}
+    return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
+
+
+def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    rows = [(spec.name, data.trial_records(place, spec.recipe).selection.report) for spec in specs]
+    return yield_table(rows)
+
+
+def _train(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    train(place, _prepare(place, specs))
+    return _times(place)
+
+
+def _evaluate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    jobs = _prepare(place, specs)
+    lines = []
+    for job, scores in zip(jobs, evaluate(place, jobs), strict=True):
+        summary = scores.manifest["summary"]
+        low, high = summary["interval_95"]
+        lines.append(
+            f"{job.spec.name}: {summary['correct']} of {summary['questions']} right, "
+            f"{100 * summary['accuracy']:.1f}% (95% {100 * low:.1f} - {100 * high:.1f}); {scores.path}"
+        )
+    return "\n".join(lines)
+
+
+def _report(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    return report(place, recipe, _prepare(place, specs))
+
+
+def _run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    place = _open(recipe)
+    jobs = _prepare(place, specs)
+    train(place, jobs)
+    evaluate(place, jobs)
+    text = report(place, recipe, jobs)
+    return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / 'report.md'}"
+
+
+def _prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
+    jobs = prepare(place, specs)
+    print(yield_table([(job.spec.name, job.records.selection.report) for job in jobs]), file=sys.stderr)
+    return jobs
+
+
+def yield_table(rows: Sequence[tuple[str, Yield]]) -> str:
+    """Where each trial's stored pairs went, a line a trial."""
+    head = "| trial | kept | wrong | beyond D | beyond cap | other questions | stored | questions covered |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    for name, row in rows:
+        lines.append(
+            f"| {name} | {row.kept} | {row.wrong} | {row.beyond_diversity} | {row.beyond_per_question} "
+            f"| {row.other_questions} | {row.pairs} | {row.covered} of {row.questions} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _times(place: Place) -> str:
+    parts = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in place.seconds.items())
+    return f"seconds in each stage: {parts}"
+
+
+STAGES: dict[str, Stage] = {
+    "run": _run,
+    "sample": _sample,
+    "curate": _curate,
+    "tokenize": _tokenize,
+    "train": _train,
+    "evaluate": _evaluate,
+    "report": _report,
+}

@@ -1,0 +1,159 @@
+"""Training the grid: one pool for each group of trials that can share a compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from ftcot_jax.errors import FtcotError
+from ftcot_jax.progress import Update, show_progress
+from ftcot_jax.records.table import RecordTable
+from ftcot_jax.stages.evaluate import evaluate_params
+from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.students.save import save_student
+from ftcot_jax.training.mesh import make_mesh
+from ftcot_jax.training.metric_log import read_metrics
+from ftcot_jax.training.pool import Pool, PoolOptions, Trial, metrics_file
+from ftcot_jax.training.settings import TrainSettings
+
+METRICS = "metrics.jsonl"
+
+
+def train(place: Place, jobs: Sequence[Job]) -> None:
+    """Trains every job whose student is not there yet; each ends as a student artefact.
+
+    Raises:
+      Preempted: the process was asked to stop; everything is saved.
+      FtcotError: a trial diverged; the others were trained all the same.
+    """
+    failures: dict[str, str] = {}
+    with place.timed("train"):
+        for group in _groups(jobs):
+            name = f"pool-{digest(_architecture(group[0]), group[0].spec.recipe.train.optimizer)}"
+            with place.store.exclusive(name):
+                missing = []
+                for job in group:
+                    done = find_student(place, job)
+                    if done is None:
+                        missing.append(job)
+                    else:
+                        place.say(f"train: reusing {done.path} ({job.spec.name})")
+                if missing:
+                    failures |= _train_group(place, missing, Path(place.folder / "pools" / name))
+    if failures:
+        first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
+        raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs by what decides the compiled program, in order of first appearance."""
+    groups: dict[Any, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.student, job.spec.recipe.train.optimizer), []).append(job)
+    return list(groups.values())
+
+
+def _architecture(job: Job) -> str:
+    return digest(job.student.family, job.student.config.to_dict(), dataclasses.asdict(job.student.compute))
+
+
+def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
+    """Runs one pool; returns why trials failed, by name."""
+    tables = {job.records.artifact.address: job.records.table for job in jobs}
+    offsets, total = {}, 0
+    for name, table in tables.items():
+        offsets[name], total = total, total + len(table)
+    trials = [job.trial(offsets[job.records.artifact.address]) for job in jobs]
+    settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
+    options = PoolOptions(
+        slots=_slots(settings, len(jobs), mesh.size, mesh.shape["trial"]),
+        executor=_executor(settings),
+        checkpoint_seconds=60 * settings.checkpoint_minutes,
+        checkpoint_steps=settings.checkpoint_steps,
+        folder=folder,
+        board=Path(place.folder / "tensorboard"),
+    )
+    with show_progress("train") as update:
+        listener = _Listener(place, {job.key: job for job in jobs}, folder, update)
+        student, table = jobs[0].student, RecordTable.join(list(tables.values()))
+        Pool(student, _architecture(jobs[0]), table, trials, mesh, options, listener, place.say).run()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
+    return listener.failures
+
+
+def _slots(settings: TrainSettings, trials: int, devices: int, trial_axis: int) -> int:
+    """Slots asked for, or one on a CPU (measured: more gain nothing there) and eight a device elsewhere."""
+    wanted = settings.slots or (1 if jax.default_backend() == "cpu" else 8 * devices)
+    slots = min(wanted, trials)
+    return math.ceil(slots / trial_axis) * trial_axis
+
+
+def _executor(settings: TrainSettings) -> Any:
+    if settings.slot_executor != "auto":
+        return settings.slot_executor
+    return "map" if jax.default_backend() == "cpu" else "vmap"
+
+
+class _Listener:
+    """Turns what the pool tells into artefacts, scores and progress."""
+
+    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update) -> None:
+        self._place, self._jobs, self._folder, self._update = place, jobs, folder, update
+        self._steps = dict.fromkeys(jobs, 0)
+        self._total = sum(job.steps for job in jobs.values())
+        self.failures: dict[str, str] = {}
+
+    def look(self, trial: Trial, step: int, params: Any) -> None:
+        evaluate_params(self._place, self._jobs[trial.key], step, params)
+
+    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+        job = self._jobs[trial.key]
+
+        def build(folder: epath.Path) -> dict[str, Any]:
+            save_student(job.student, params, Path(folder / "student"))
+            log = metrics_file(self._folder, trial)
+            rows = read_metrics(log)
+            (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            return _training_summary(job, rows, summary)
+
+        self._place.store.make("student", job.inputs, build)
+        evaluate_params(self._place, job, job.steps, params)
+
+    def failed(self, trial: Trial, reason: str) -> None:
+        self.failures[trial.name] = reason
+        self._place.say(f"train: {trial.name} stopped: {reason}; the other trials go on")
+
+    def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None:
+        self._steps[trial.key] = step
+        note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f} {row['examples_per_second']:.0f} examples/s"
+        self._update(sum(self._steps.values()), self._total, note)
+
+
+def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[str, Any]:
+    """What the report needs of a training run. Losses are means over the first and the last twentieth of it."""
+    share = max(1, len(rows) // 20)
+    losses = [row["loss"] for row in rows]
+    seconds = summary["seconds"]
+    return {
+        "steps": len(rows),
+        "epochs": round(job.steps / job.steps_per_epoch, 3),
+        "records": len(job.records.selection.chosen),
+        "loss_first": sum(losses[:share]) / share,
+        "loss_last": sum(losses[-share:]) / share,
+        "examples_per_second": summary["examples"] / seconds if seconds else None,
+        "tokens": int(sum(row["tokens"] for row in rows)),
+        "seconds": round(seconds, 3),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "machine": platform.machine(),
+        "jax": jax.__version__,
+    }

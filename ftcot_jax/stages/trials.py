@@ -1,0 +1,123 @@
+"""A recipe's grid as trials ready to train: their records, their seeds, and the address of their result."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ftcot_jax.artifacts import Artifact, address
+from ftcot_jax.config import TrialRecipe
+from ftcot_jax.errors import FtcotError
+from ftcot_jax.evaluation.settings import EvaluateSettings
+from ftcot_jax.records.plan import TrialData
+from ftcot_jax.stages.data import TrialRecords, trial_records
+from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.students.student import Student
+from ftcot_jax.training.optimizer import Hyper
+from ftcot_jax.training.pool import Trial
+
+# Settings of training that change how fast a result comes, not the result.
+_NOT_RESULT = {"slots", "slot_executor", "checkpoint_minutes", "checkpoint_steps"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One trial of the grid with everything it needs.
+
+    Attributes:
+      spec: its recipe and names.
+      student: the architecture.
+      records: its records artefact, table and selection.
+      inputs: what decides the trained weights, as JSON values; their hash addresses the student artefact.
+    """
+
+    spec: TrialRecipe
+    student: Student
+    records: TrialRecords
+    inputs: dict[str, Any]
+
+    @functools.cached_property
+    def key(self) -> str:
+        return address("student", self.inputs)
+
+    @property
+    def seed(self) -> int:
+        seed = self.spec.recipe.train.seed
+        assert seed is not None  # filled in when the grid was expanded
+        return seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.records.selection.chosen) // self.spec.recipe.train.batch.examples)
+
+    @property
+    def steps(self) -> int:
+        return self.spec.recipe.train.total_steps(self.steps_per_epoch)
+
+    @property
+    def looks(self) -> frozenset[int]:
+        """Steps after which the student is scored on the way; the last step is scored by the evaluate stage."""
+        settings: EvaluateSettings = self.spec.recipe.evaluate
+        looks = {0} if settings.before else set()
+        if settings.every_epochs is not None:
+            looks |= set(range(0, self.steps, settings.every_epochs * self.steps_per_epoch)) - {0}
+        return frozenset(looks - {self.steps})
+
+    def initial_params(self) -> Any:
+        """Pretrained weights, or random ones from the trial's seed."""
+        if self.student.folder is not None:
+            return self.student.load()
+        return self.student.init(jax.random.key(self.seed))
+
+    def trial(self, offset: int) -> Trial:
+        """The trial as the pool runs it, its records starting at `offset` of the joined table."""
+        train = self.spec.recipe.train
+        return Trial(
+            key=self.key,
+            name=self.spec.name,
+            data=TrialData(self.records.selection.chosen + offset, self.seed, train.batch.examples),
+            hyper=Hyper.of(train, self.steps),
+            steps=self.steps,
+            initial=self.initial_params,
+            looks=self.looks,
+        )
+
+
+def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
+    """Brings every trial's records about, making what is missing.
+
+    Raises:
+      FtcotError: a trial has no teacher, no right rationale, or a question the student cannot hold; or two
+        trials of the grid come to the same thing.
+    """
+    jobs = [_prepare_one(place, spec) for spec in specs]
+    seen: dict[str, str] = {}
+    for job in jobs:
+        if job.key in seen:
+            raise FtcotError(f"sweep: '{seen[job.key]}' and '{job.spec.name}' are the same trial; drop one of them")
+        seen[job.key] = job.spec.name
+    return jobs
+
+
+def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
+    student, records = place.student(spec.recipe), trial_records(place, spec.recipe)
+    longest = int(records.table.lengths[records.selection.chosen].max())
+    assert longest <= student.context_length  # tokenizing refused or dropped longer ones
+    inputs = {
+        "records": records.artifact.address,
+        "chosen": digest(np.asarray(records.selection.chosen).tolist()),
+        "train": spec.recipe.train.model_dump(exclude=_NOT_RESULT),
+        "student": student.fingerprint,
+        "compute": dataclasses.asdict(student.compute),
+    }
+    return Job(spec, student, records, inputs)
+
+
+def find_student(place: Place, job: Job) -> Artifact | None:
+    """The trained student of a job, if it is there."""
+    return place.store.find("student", job.inputs)

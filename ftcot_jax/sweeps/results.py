@@ -1,0 +1,72 @@
+"""Results: a row a trial, and arms made of the rows that differ only in their seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from ftcot_jax.evaluation.intervals import Interval, over_seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """One trained and scored student.
+
+    Attributes:
+      name: arm and seed.
+      arm: what is compared.
+      diversity: D of its selection, None where it takes no rationales or all there are.
+      per_question: cap on kept rationales a question, None for none.
+      has_rationale: whether it learned from rationales.
+      outcomes: for each test question, whether it was right.
+      training: the student artefact's summary.
+      scores: the score artefact's summary.
+      before: summary of the scores before training, if asked for.
+      selection: where the stored pairs went, in counts.
+    """
+
+    name: str
+    arm: str
+    diversity: int | None
+    per_question: int | None
+    has_rationale: bool
+    outcomes: list[bool]
+    training: dict[str, Any]
+    scores: dict[str, Any]
+    before: dict[str, Any] | None
+    selection: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmResult:
+    """Trials of one arm: mean accuracy over seeds, its 95% interval, and each seed's accuracy."""
+
+    arm: str
+    trials: list[TrialResult]
+    accuracy: float
+    interval: Interval
+
+    @property
+    def by_seed(self) -> list[float]:
+        return [trial.scores["accuracy"] for trial in self.trials]
+
+    def mean(self, part: str, name: str) -> float:
+        """Mean over the seeds of a number of `training`, `scores` or `selection`."""
+        return sum(getattr(trial, part)[name] for trial in self.trials) / len(self.trials)
+
+
+def arms(results: Sequence[TrialResult]) -> list[ArmResult]:
+    """Groups results into arms, in order of first appearance."""
+    groups: dict[str, list[TrialResult]] = {}
+    for result in results:
+        groups.setdefault(result.arm, []).append(result)
+    return [
+        ArmResult(
+            arm,
+            trials,
+            sum(trial.scores["accuracy"] for trial in trials) / len(trials),
+            over_seeds([trial.outcomes for trial in trials]),
+        )
+        for arm, trials in groups.items()
+    ]
