@@ -90,6 +90,7 @@ class Planner:
         table: RecordTable,
         trials: Sequence[TrialData],
         *,
+        width: int,
         row_multiple: int = 1,
         length_multiple: int = 16,
     ) -> Planner:
@@ -98,6 +99,7 @@ class Planner:
         Args:
           table: the records of all the trials.
           trials: trials with one `batch_examples`.
+          width: the students' hidden width, which sets how much attention over longer rows costs.
           row_multiple: rows must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
         """
@@ -106,7 +108,7 @@ class Planner:
         longest = int(-(-lengths[used].max() // length_multiple) * length_multiple)
         examples = max(trial.batch_examples for trial in trials)
         batches = [trial.at(step) for trial in trials for step in range(trial.steps_per_epoch)]
-        row_length = _cheapest_row_length([lengths[records] for records in batches], longest)
+        row_length = _cheapest_row_length([lengths[records] for records in batches], longest, width)
         needs = [(pack(lengths[records], row_length).rows, int(labels[records].sum())) for records in batches]
         shapes = choose_shapes(
             needs,
@@ -132,16 +134,17 @@ class Planner:
 # Row lengths tried, in multiples of the longest record, and how many batches are packed to compare them.
 _ROW_MULTIPLES = (1, 2, 3, 4, 6)
 _TRIED_BATCHES = 200
-# Attention's share of a token's cost grows with its row; at this length it weighs as much as all the rest.
-_ATTENTION_LENGTH = 4096
+# Attention's part of a token's cost grows with its row. It weighs as much as all the rest at about this many
+# widths: 12 x width^2 multiplications a token and layer against 2 x length x width, and a softmax that is dearer.
+_EQUAL_AT_WIDTHS = 5
 
 
-def _cheapest_row_length(batches: Sequence[np.ndarray], longest: int) -> int:
+def _cheapest_row_length(batches: Sequence[np.ndarray], longest: int, width: int) -> int:
     """The row length whose rows, packed with sample batches' records, cost the least arithmetic."""
     sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
 
     def cost(row_length: int) -> float:
         tokens = sum(pack(lengths, row_length).rows for lengths in sample) * row_length
-        return tokens * (1 + row_length / _ATTENTION_LENGTH)
+        return tokens * (1 + row_length / (_EQUAL_AT_WIDTHS * width))
 
     return min((longest * multiple for multiple in _ROW_MULTIPLES), key=cost)

@@ -135,7 +135,8 @@ class Pool:
         self._mesh, self._options, self._listener = mesh, options, listener
         self._rules = student.sharding_rules
         share = mesh.shape["data"] * mesh.shape["fsdp"]
-        self._planner = Planner.for_trials(table, [trial.data for trial in trials], row_multiple=share)
+        width = jax.eval_shape(student.head, student.shapes).shape[1]
+        self._planner = Planner.for_trials(table, [trial.data for trial in trials], width=width, row_multiple=share)
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
         self._like = jax.eval_shape(new_state, student.shapes, trials[0].hyper)

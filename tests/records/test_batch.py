@@ -12,7 +12,7 @@ from tests.records.test_plan import make_table
 def test_rows_hold_the_planned_records_and_nothing_else() -> None:
     table = make_table(np.random.default_rng(5), count=20)
     trial = TrialData(np.arange(20), seed=0, batch_examples=6)
-    planner = Planner.for_trials(table, [trial])
+    planner = Planner.for_trials(table, [trial], width=16)
     for step in range(trial.steps_per_epoch):
         records = trial.at(step)
         planned, shape = planner.batch(records)
@@ -41,7 +41,7 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
 
 def test_an_empty_batch_has_no_tokens_and_no_labels() -> None:
     table = make_table(np.random.default_rng(5), count=4)
-    planner = Planner.for_trials(table, [TrialData(np.arange(4), seed=0, batch_examples=4)])
+    planner = Planner.for_trials(table, [TrialData(np.arange(4), seed=0, batch_examples=4)], width=16)
     planned, shape = planner.batch(np.zeros(0, int))
     batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
     assert int((batch.segments > 0).sum()) == 0

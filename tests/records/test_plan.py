@@ -93,7 +93,7 @@ def test_shapes_cover_the_worst_batch_and_waste_little() -> None:
 def test_every_planned_batch_fits_its_shape(seed: int, batch: int, multiple: int) -> None:
     table = make_table(np.random.default_rng(seed), count=40)
     trials = [TrialData(np.arange(0, 40), seed, batch), TrialData(np.arange(5, 12), seed + 1, batch)]
-    planner = Planner.for_trials(table, trials, row_multiple=multiple)
+    planner = Planner.for_trials(table, trials, row_multiple=multiple, width=16)
     for trial in trials:
         for step in range(3 * trial.steps_per_epoch):
             records = trial.at(step)

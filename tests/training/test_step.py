@@ -39,7 +39,7 @@ def padded_loss(params: Any, table: RecordTable, records: np.ndarray) -> jax.Arr
 
 def test_packed_loss_and_gradient_equal_the_padded_ones() -> None:
     trial = TrialData(np.arange(23), seed=1, batch_examples=8)
-    planner = Planner.for_trials(TABLE, [trial])
+    planner = Planner.for_trials(TABLE, [trial], width=16)
     params = STUDENT.init(0)
     table = device_table(TABLE)
     for step in range(trial.steps_per_epoch):
@@ -57,7 +57,7 @@ def run_slots(
     """Trains the trials side by side and returns the final state and the losses (steps, slots)."""
     layout = make_mesh(mesh or MeshSettings())
     share = layout.shape["data"] * layout.shape["fsdp"]
-    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials], row_multiple=share)
+    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials], row_multiple=share, width=16)
     table = device_table(TABLE)
     one = new_state(trials[0][2], trials[0][1])
     state = empty_slots(one, len(trials), layout, STUDENT.sharding_rules)
@@ -129,7 +129,7 @@ def test_an_empty_slot_keeps_its_state(executor: str) -> None:
     )
     state = refill(state, 1, new_state(trials[1][2], trials[1][1]))
     before = jax.device_get(take(state, 0))
-    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials])
+    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials], width=16)
     batch, shape = planner.batch(trials[1][0].at(0))
     empty, _ = planner.batch(np.zeros(0, int))
     step = make_train_step(STUDENT, make_mesh(MeshSettings()), executor)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_an_empty_slot_keeps_its_state(executor: str) -> None:
 def test_a_batch_of_more_shapes_compiles_once_a_shape() -> None:
     step = make_train_step(STUDENT, make_mesh(MeshSettings()), "map")
     trials = trials_of(2)
-    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials])
+    planner = Planner.for_trials(TABLE, [data for data, _, _ in trials], width=16)
     shapes = set()
     state = None
     for data, hyper, params in trials:  # the second trial refills the slot of the first
