@@ -14,6 +14,7 @@ def attend(
     mask_Bx1xTxS: jax.Array,
     scale: float,
     bias_BxHxTxS: jax.Array | None = None,
+    keep_BxHxTxS: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of T queries over S keys.
 
@@ -24,6 +25,7 @@ def attend(
       mask_Bx1xTxS: True where a query may look. A query that may look nowhere returns a finite mean.
       scale: multiplies the scores.
       bias_BxHxTxS: float32, added to the scaled scores (relative positions).
+      keep_BxHxTxS: float32, multiplies the weights after the softmax (dropout).
 
     Returns:
       (B, T, H, D) in the queries' dtype.
@@ -36,8 +38,10 @@ def attend(
         scores_BxKxGxTxS += bias_BxHxTxS.reshape(scores_BxKxGxTxS.shape)
     lowest = jnp.finfo(jnp.float32).min
     scores_BxKxGxTxS = jnp.where(mask_Bx1xTxS[:, :, None], scores_BxKxGxTxS, lowest)
-    weights = jax.nn.softmax(scores_BxKxGxTxS, axis=-1).astype(query.dtype)
-    return jnp.einsum("bkgts,bksd->btkgd", weights, value_BxKxSxD).reshape(query_BxTxHxD.shape)
+    weights = jax.nn.softmax(scores_BxKxGxTxS, axis=-1)
+    if keep_BxHxTxS is not None:
+        weights *= keep_BxHxTxS.reshape(weights.shape)
+    return jnp.einsum("bkgts,bksd->btkgd", weights.astype(query.dtype), value_BxKxSxD).reshape(query_BxTxHxD.shape)
 
 
 def segment_mask(query_RxT: jax.Array, key_RxS: jax.Array) -> jax.Array:

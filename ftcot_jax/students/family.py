@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ftcot_jax.errors import UsageError
+from ftcot_jax.students.dropout import Dropout
 from ftcot_jax.students.kv_cache import Cache
 
 Config = Any  # a transformers PretrainedConfig: which fields it has depends on its model_type
@@ -24,10 +25,17 @@ UNLIMITED = 1 << 30  # the context of a student with relative positions only
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How a student computes: the activations' dtype, and what the backward pass recomputes."""
+    """How a student computes.
+
+    Attributes:
+      dtype: of the activations.
+      remat: what the backward pass recomputes.
+      dropout: whether the config's dropout rates count where a caller asks for dropout.
+    """
 
     dtype: str = "float32"
     remat: str = "none"
+    dropout: bool = True
 
     @property
     def activations(self) -> jnp.dtype:
@@ -88,22 +96,28 @@ class Writer(Protocol):
 class Decoder(Writer, Protocol):
     """A decoder-only module."""
 
-    def hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+    def hidden(
+        self, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Dropout | None
+    ) -> jax.Array: ...
 
 
 class EncoderDecoder(Writer, Protocol):
     """A module that reads the prompt with an encoder."""
 
-    def source_hidden(self, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array: ...
+    def source_hidden(
+        self, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Dropout | None
+    ) -> jax.Array: ...
 
     def target_hidden(
         self,
         source: jax.Array,
         source_segments: jax.Array,
+        source_positions: jax.Array,
         tokens: jax.Array,
         segments: jax.Array,
         positions: jax.Array,
         reads: jax.Array,
+        dropout: Dropout | None,
     ) -> jax.Array: ...
 
 

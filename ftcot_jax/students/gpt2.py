@@ -11,9 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ftcot_jax.students.attention import attend, causal_mask
+from ftcot_jax.students.dropout import Dropout, Noise, drop, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, require
 from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, normal, scan_layers, stack_layers
+
+# Sites of dropout: each draws its own numbers.
+_EMBEDDING, _WEIGHTS, _ATTENTION_OUT, _MLP_OUT = range(4)
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
@@ -34,9 +38,12 @@ class GPT2Spec:
     scale: float
     tied: bool
     std: float
+    embed_drop: float
+    attention_drop: float
+    residual_drop: float
 
     @classmethod
-    def of(cls, config: Config) -> GPT2Spec:
+    def of(cls, config: Config, dropout: bool) -> GPT2Spec:
         """Reads the sizes from a transformers GPT2Config."""
         head_dim = config.n_embd // config.n_head
         return cls(
@@ -52,6 +59,9 @@ class GPT2Spec:
             scale=head_dim**-0.5 if config.scale_attn_weights else 1.0,
             tied=config.tie_word_embeddings,
             std=config.initializer_range,
+            embed_drop=config.embd_pdrop * dropout,
+            attention_drop=config.attn_pdrop * dropout,
+            residual_drop=config.resid_pdrop * dropout,
         )
 
 
@@ -67,21 +77,22 @@ class Block(nnx.Module):
         self.mlp_norm = LayerNorm(spec.width, spec.epsilon)
         self.up = Linear(width, inner, bias=True, std=spec.std, rngs=rngs)
         self.down = Linear(inner, width, bias=True, std=narrow, rngs=rngs)
-        self.activation = spec.activation
+        self.activation, self.residual_drop = spec.activation, spec.residual_drop
 
-    def __call__(self, h: jax.Array, attend: Attend) -> tuple[jax.Array, Any]:
+    def __call__(self, h: jax.Array, attend: Attend, noise: Noise | None) -> tuple[jax.Array, Any]:
         qkv_BxTx3xHxD = self.qkv(self.attention_norm(h))
         query, key, value = (qkv_BxTx3xHxD[:, :, part] for part in range(3))
         mixed, extra = attend(query, key, value)
-        h = h + self.o(mixed)
-        return h + self.down(ACTIVATIONS[self.activation](self.up(self.mlp_norm(h)))), extra
+        h = h + drop(self.o(mixed), noise, self.residual_drop, _ATTENTION_OUT)
+        inner = ACTIVATIONS[self.activation](self.up(self.mlp_norm(h)))
+        return h + drop(self.down(inner), noise, self.residual_drop, _MLP_OUT), extra
 
 
 class GPT2(nnx.Module):
     """A GPT-2 decoder; see `Student` for the meaning of its methods."""
 
     def __init__(self, config: Config, compute: Compute, rngs: nnx.Rngs) -> None:
-        spec = GPT2Spec.of(config)
+        spec = GPT2Spec.of(config, compute.dropout)
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
         self.place = nnx.Param(normal(rngs, (spec.positions, spec.width), spec.std))
@@ -89,16 +100,27 @@ class GPT2(nnx.Module):
         self.norm = LayerNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 
-    def hidden(self, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array) -> jax.Array:
-        mask = causal_mask(segments_RxL)
+    def hidden(
+        self,
+        tokens_RxL: jax.Array,
+        segments_RxL: jax.Array,
+        positions_RxL: jax.Array,
+        dropout: Dropout | None,
+    ) -> jax.Array:
+        spec, mask = self.spec, causal_mask(segments_RxL)
+        noise = Noise.of(dropout, positions_RxL)
 
-        def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
-            return attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask, self.spec.scale), None
+        def layer(block: Block, h: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+            own = None if noise is None else noise.of_layer(number)
 
-        def layer(block: Block, h: jax.Array, _: Any) -> tuple[jax.Array, None]:
-            return block(h, attend_row)
+            def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+                keep = drop_weights(own, spec.attention_drop, _WEIGHTS, spec.heads, positions_RxL)
+                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+                return attend(query, key, value, mask, spec.scale, keep_BxHxTxS=keep), None
 
-        h = self._embed(tokens_RxL, positions_RxL)
+            return block(h, attend_row, own)
+
+        h = drop(self._embed(tokens_RxL, positions_RxL), noise, spec.embed_drop, _EMBEDDING)
         h, _ = scan_layers(self.layers, layer, h, jnp.arange(self.spec.layers), self.compute.remat)
         return self.norm(h)
 
@@ -125,7 +147,7 @@ class GPT2(nnx.Module):
                 grown = cache.write(number, positions_BxT, key, value)
                 return attend(query, *grown.layer(number), mask, self.spec.scale), grown
 
-            return block(h, attend_cache), None
+            return block(h, attend_cache, None), None
 
         start = (self._embed(tokens_BxT, positions_BxT), cache)
         (h, cache), _ = scan_layers(self.layers, layer, start, jnp.arange(self.spec.layers), "none")

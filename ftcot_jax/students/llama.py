@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from ftcot_jax.students.attention import attend, causal_mask
+from ftcot_jax.students.dropout import Dropout, Noise, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, linear, require
 from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
@@ -46,9 +47,10 @@ class LlamaSpec:
     rope_factor: float
     rotary: tuple[bool, ...]
     std: float
+    attention_drop: float
 
     @classmethod
-    def of(cls, config: Config) -> LlamaSpec:
+    def of(cls, config: Config, dropout: bool = True) -> LlamaSpec:
         """Reads the sizes from a transformers config of one of the family's model types."""
         kind = config.model_type
         attention_bias = getattr(config, "attention_bias", False)
@@ -74,6 +76,7 @@ class LlamaSpec:
             rope_factor=factor,
             rotary=tuple(map(bool, getattr(config, "no_rope_layers", None) or [1] * layers))[:layers],
             std=config.initializer_range,
+            attention_drop=(config.attention_dropout or 0.0) * dropout,
         )
 
 
@@ -137,21 +140,31 @@ class Llama(nnx.Module):
     """A decoder of the Llama family; see `Student` for the meaning of its methods."""
 
     def __init__(self, config: Config, compute: Compute, rngs: nnx.Rngs) -> None:
-        spec = LlamaSpec.of(config)
+        spec = LlamaSpec.of(config, compute.dropout)
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
         self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
         self.norm = RMSNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 
-    def hidden(self, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array) -> jax.Array:
-        mask = causal_mask(segments_RxL)
-
-        def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
-            key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-            return attend(query, key, value, mask, self._scale), None
+    def hidden(
+        self,
+        tokens_RxL: jax.Array,
+        segments_RxL: jax.Array,
+        positions_RxL: jax.Array,
+        dropout: Dropout | None,
+    ) -> jax.Array:
+        spec, mask = self.spec, causal_mask(segments_RxL)
+        noise = Noise.of(dropout, positions_RxL)
 
         def layer(block: Block, h: jax.Array, at: _Layer) -> tuple[jax.Array, None]:
+            own = None if noise is None else noise.of_layer(at.number)
+
+            def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+                keep = drop_weights(own, spec.attention_drop, 0, spec.heads, positions_RxL)
+                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+                return attend(query, key, value, mask, self._scale, keep_BxHxTxS=keep), None
+
             return block(h, self._turn(turn, at), attend_row)
 
         turn = self._rotation(positions_RxL)
@@ -209,7 +222,6 @@ class Llama(nnx.Module):
 
 def _check(config: Config) -> None:
     require(config, "hidden_act", tuple(ACTIVATIONS))
-    require(config, "attention_dropout", (0.0, 0, None))
     require(config, "pretraining_tp", (1, None))
     require(config, "use_sliding_window", (False, None))
     require(config, "quantization_config", (None,))

@@ -34,7 +34,7 @@ def load_student(settings: StudentSettings, words: Sequence[str] | None = None) 
       UsageError: the folder or config is wrong, or asks for what the student cannot do.
       FtcotError: the hub cannot be reached, or a file is damaged.
     """
-    compute = Compute(settings.dtype, settings.remat)
+    compute = Compute(settings.dtype, settings.remat, settings.dropout)
     if settings.scratch is not None:
         return _from_scratch(settings, settings.scratch, words, compute)
     assert settings.checkpoint is not None  # the settings check that one of the two is given

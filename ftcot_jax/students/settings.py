@@ -30,6 +30,10 @@ class StudentSettings(BaseModel):
         "none", description="What the backward pass recomputes instead of storing: nothing, or every layer."
     )
 
+    dropout: bool = Field(
+        True, description="Train with the dropout rates of the config (0.1 for GPT-2 and T5), or without."
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> StudentSettings:
         if (self.checkpoint is None) == (self.scratch is None):

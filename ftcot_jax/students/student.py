@@ -19,6 +19,7 @@ from flax import nnx
 
 from ftcot_jax.errors import FtcotError, nearest
 from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
+from ftcot_jax.students.dropout import Dropout
 from ftcot_jax.students.family import (
     Compute,
     Config,
@@ -158,7 +159,12 @@ class Student:
     # The computation
 
     def hidden(
-        self, params: Params, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array
+        self,
+        params: Params,
+        tokens_RxL: jax.Array,
+        segments_RxL: jax.Array,
+        positions_RxL: jax.Array,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Runs packed rows; a token attends to earlier tokens of its row with its own segment id.
 
@@ -167,15 +173,23 @@ class Student:
           tokens_RxL: (R, L) int32.
           segments_RxL: (R, L) int32, which text each token belongs to; 0 is padding.
           positions_RxL: (R, L) int32, each token's place in its text, from 0.
+          dropout: seed and records, to train with the config's dropout; None for none.
 
         Returns:
           (R, L, E) after the last norm, ready for the head, in the compute dtype. Padding's are meaningless.
         """
         with _exact():
-            return cast(Decoder, self._module("decoder", params)).hidden(tokens_RxL, segments_RxL, positions_RxL)
+            return cast(Decoder, self._module("decoder", params)).hidden(
+                tokens_RxL, segments_RxL, positions_RxL, dropout
+            )
 
     def source_hidden(
-        self, params: Params, tokens_RxS: jax.Array, segments_RxS: jax.Array, positions_RxS: jax.Array
+        self,
+        params: Params,
+        tokens_RxS: jax.Array,
+        segments_RxS: jax.Array,
+        positions_RxS: jax.Array,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Encodes packed rows of prompts, each token attending to all of its own segment.
 
@@ -183,7 +197,7 @@ class Student:
         """
         with _exact():
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).source_hidden(
-                tokens_RxS, segments_RxS, positions_RxS
+                tokens_RxS, segments_RxS, positions_RxS, dropout
             )
 
     def target_hidden(
@@ -191,10 +205,12 @@ class Student:
         params: Params,
         source_RxSxE: jax.Array,
         source_segments_RxS: jax.Array,
+        source_positions_RxS: jax.Array,
         tokens_RxT: jax.Array,
         segments_RxT: jax.Array,
         positions_RxT: jax.Array,
         reads_RxT: jax.Array | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Decodes packed rows of targets, each reading an encoded prompt of its row. Encoder-decoders only.
 
@@ -202,11 +218,13 @@ class Student:
           params: the weights.
           source_RxSxE: from `source_hidden`.
           source_segments_RxS: the segment ids it was given.
+          source_positions_RxS: and the positions.
           tokens_RxT: (R, T) int32 inputs: `start_id`, then the target but for its last token.
           segments_RxT: (R, T) int32, which target each token belongs to; 0 is padding.
           positions_RxT: (R, T) int32, each token's place in its target, from 0.
           reads_RxT: (R, T) int32, the source segment each token reads; by default that of its own number.
             Several targets may read one source.
+          dropout: as for `hidden`, of the targets' records.
 
         Returns:
           (R, T, E) ready for the head, in the compute dtype.
@@ -214,7 +232,14 @@ class Student:
         reads_RxT = segments_RxT if reads_RxT is None else reads_RxT
         with _exact():
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).target_hidden(
-                source_RxSxE, source_segments_RxS, tokens_RxT, segments_RxT, positions_RxT, reads_RxT
+                source_RxSxE,
+                source_segments_RxS,
+                source_positions_RxS,
+                tokens_RxT,
+                segments_RxT,
+                positions_RxT,
+                reads_RxT,
+                dropout,
             )
 
     def head(self, params: Params) -> jax.Array:
@@ -294,8 +319,7 @@ class Student:
         return (
             self._family.name,
             json.dumps(config, sort_keys=True, default=str),
-            self.compute.dtype,
-            self.compute.remat,
+            repr(self.compute),
         )
 
     @functools.cached_property

@@ -18,9 +18,14 @@ import numpy as np
 from flax import nnx
 
 from ftcot_jax.students.attention import attend, causal_mask, segment_mask
+from ftcot_jax.students.dropout import Dropout, Noise, drop, drop_weights
 from ftcot_jax.students.family import UNLIMITED, Compute, Config, Family, Stored, linear, require
 from ftcot_jax.students.kv_cache import KVCache, SourceCache
 from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
+
+# Sites of dropout: each draws its own numbers; the decoder's differ from the encoder's.
+_STACK_IN, _WEIGHTS, _ATTENTION_OUT, _CROSS_WEIGHTS, _CROSS_OUT, _MLP_INNER, _MLP_OUT, _STACK_OUT = range(8)
+_DECODER = 1 << 20
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
@@ -44,9 +49,10 @@ class T5Spec:
     tied: bool
     scaled: bool
     factor: float
+    drop: float
 
     @classmethod
-    def of(cls, config: Config) -> T5Spec:
+    def of(cls, config: Config, dropout: bool = True) -> T5Spec:
         """Reads the sizes from a transformers T5Config."""
         return cls(
             vocabulary=config.vocab_size,
@@ -64,6 +70,7 @@ class T5Spec:
             tied=config.tie_word_embeddings,
             scaled=config.scale_decoder_outputs,
             factor=config.initializer_factor,
+            drop=config.dropout_rate * dropout,
         )
 
 
@@ -95,13 +102,12 @@ class MLP(nnx.Module):
         self.gate = Linear(width, inner, bias=False, std=std, rngs=rngs) if spec.gated else None
         self.up = Linear(width, inner, bias=False, std=std, rngs=rngs)
         self.down = Linear(inner, width, bias=False, std=spec.factor * spec.mlp_width**-0.5, rngs=rngs)
-        self.activation = spec.activation
+        self.activation, self.rate = spec.activation, spec.drop
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, noise: Noise | None) -> jax.Array:
         activate = ACTIVATIONS[self.activation]
-        if self.gate is None:
-            return self.down(activate(self.up(x)))
-        return self.down(activate(self.gate(x)) * self.up(x))
+        inner = activate(self.up(x)) if self.gate is None else activate(self.gate(x)) * self.up(x)
+        return self.down(drop(inner, noise, self.rate, _MLP_INNER))
 
 
 class EncoderBlock(nnx.Module):
@@ -112,11 +118,12 @@ class EncoderBlock(nnx.Module):
         self.attention = Attention(spec, rngs)
         self.mlp_norm = RMSNorm(spec.width, spec.epsilon)
         self.mlp = MLP(spec, rngs)
+        self.rate = spec.drop
 
-    def __call__(self, h: jax.Array, attend: Attend) -> jax.Array:
+    def __call__(self, h: jax.Array, attend: Attend, noise: Noise | None) -> jax.Array:
         mixed, _ = self.attention(self.attention_norm(h), attend)
-        h = h + mixed
-        return h + self.mlp(self.mlp_norm(h))
+        h = h + drop(mixed, noise, self.rate, _ATTENTION_OUT)
+        return h + drop(self.mlp(self.mlp_norm(h), noise), noise, self.rate, _MLP_OUT)
 
 
 class DecoderBlock(nnx.Module):
@@ -129,14 +136,20 @@ class DecoderBlock(nnx.Module):
         self.cross = Attention(spec, rngs)
         self.mlp_norm = RMSNorm(spec.width, spec.epsilon)
         self.mlp = MLP(spec, rngs)
+        self.rate = spec.drop
 
     def __call__(
-        self, h: jax.Array, attend: Attend, attend_source: Callable[[jax.Array], jax.Array]
+        self,
+        h: jax.Array,
+        attend: Attend,
+        attend_source: Callable[[jax.Array], jax.Array],
+        noise: Noise | None,
     ) -> tuple[jax.Array, Any]:
         mixed, extra = self.attention(self.attention_norm(h), attend)
-        h = h + mixed
-        h = h + self.cross.read(self.cross_norm(h), attend_source)
-        return h + self.mlp(self.mlp_norm(h)), extra
+        h = h + drop(mixed, noise, self.rate, _ATTENTION_OUT)
+        found = self.cross.read(self.cross_norm(h), attend_source)
+        h = h + drop(found, noise, self.rate, _CROSS_OUT)
+        return h + drop(self.mlp(self.mlp_norm(h), noise), noise, self.rate, _MLP_OUT), extra
 
     def source_keys_values(self, source_BxSxE: jax.Array) -> tuple[jax.Array, jax.Array]:
         """This layer's (B, H, S, D) keys and values of the source."""
@@ -190,45 +203,76 @@ class T5(nnx.Module):
     """An encoder-decoder; see `Student` for the meaning of its methods."""
 
     def __init__(self, config: Config, compute: Compute, rngs: nnx.Rngs) -> None:
-        spec = T5Spec.of(config)
+        spec = T5Spec.of(config, compute.dropout)
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.factor))
         self.encoder = Encoder(spec, rngs)
         self.decoder = Decoder(spec, rngs)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.factor))
 
-    def source_hidden(self, tokens_RxS: jax.Array, segments_RxS: jax.Array, positions_RxS: jax.Array) -> jax.Array:
-        mask = segment_mask(segments_RxS, segments_RxS)
+    def source_hidden(
+        self,
+        tokens_RxS: jax.Array,
+        segments_RxS: jax.Array,
+        positions_RxS: jax.Array,
+        dropout: Dropout | None,
+    ) -> jax.Array:
+        spec, mask = self.spec, segment_mask(segments_RxS, segments_RxS)
         bias = self.encoder.relative(positions_RxS, positions_RxS)
+        noise = Noise.of(dropout, positions_RxS)
 
-        def layer(block: EncoderBlock, h: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return block(h, lambda q, k, v: (_attend_rows(q, k, v, mask, bias), None)), None
+        def layer(block: EncoderBlock, h: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+            own = None if noise is None else noise.of_layer(number)
 
-        h, _ = scan_layers(self.encoder.layers, layer, self._embed(tokens_RxS), None, self.compute.remat)
-        return self.encoder.norm(h)
+            def attend_all(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+                keep = drop_weights(own, spec.drop, _WEIGHTS, spec.heads, positions_RxS)
+                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+                return attend(query, key, value, mask, 1.0, bias, keep), None
+
+            return block(h, attend_all, own), None
+
+        h = drop(self._embed(tokens_RxS), noise, spec.drop, _STACK_IN)
+        numbers = jnp.arange(spec.encoder_layers)
+        h, _ = scan_layers(self.encoder.layers, layer, h, numbers, self.compute.remat)
+        return drop(self.encoder.norm(h), noise, spec.drop, _STACK_OUT)
 
     def target_hidden(
         self,
         source_RxSxE: jax.Array,
         source_segments_RxS: jax.Array,
+        source_positions_RxS: jax.Array,
         tokens_RxT: jax.Array,
         segments_RxT: jax.Array,
         positions_RxT: jax.Array,
         reads_RxT: jax.Array,
+        dropout: Dropout | None,
     ) -> jax.Array:
-        own_mask, source_mask = causal_mask(segments_RxT), segment_mask(reads_RxT, source_segments_RxS)
+        spec, own_mask = self.spec, causal_mask(segments_RxT)
+        source_mask = segment_mask(reads_RxT, source_segments_RxS)
         bias = self.decoder.relative(positions_RxT, positions_RxT)
+        noise = Noise.of(dropout, positions_RxT)
+        noise = None if noise is None else noise.of_layer(jnp.int32(_DECODER))
 
-        def layer(block: DecoderBlock, h: jax.Array, _: None) -> tuple[jax.Array, None]:
-            keys, values = block.source_keys_values(source_RxSxE)
-            return block(
-                h,
-                lambda q, k, v: (_attend_rows(q, k, v, own_mask, bias), None),
-                lambda q: attend(q, keys, values, source_mask, 1.0),
-            )
+        def layer(block: DecoderBlock, h: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+            own = None if noise is None else noise.of_layer(number)
+            source_keys, source_values = block.source_keys_values(source_RxSxE)
 
-        h, _ = scan_layers(self.decoder.layers, layer, self._embed(tokens_RxT), None, self.compute.remat)
-        return self._finish(h)
+            def attend_own(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+                keep = drop_weights(own, spec.drop, _WEIGHTS, spec.heads, positions_RxT)
+                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+                return attend(query, key, value, own_mask, 1.0, bias, keep), None
+
+            def attend_source(query: jax.Array) -> jax.Array:
+                keep = drop_weights(own, spec.drop, _CROSS_WEIGHTS, spec.heads, source_positions_RxS)
+                return attend(query, source_keys, source_values, source_mask, 1.0, keep_BxHxTxS=keep)
+
+            return block(h, attend_own, attend_source, own)
+
+        h = drop(self._embed(tokens_RxT), noise, spec.drop, _STACK_IN)
+        numbers = jnp.arange(spec.decoder_layers)
+        h, _ = scan_layers(self.decoder.layers, layer, h, numbers, self.compute.remat)
+        h = drop(self.decoder.norm(h), noise, spec.drop, _STACK_OUT)
+        return self._scaled(h)
 
     def head(self) -> jax.Array:
         weight = self.embed if self.unembed is None else self.unembed
@@ -241,7 +285,7 @@ class T5(nnx.Module):
         column_S = jnp.arange(tokens_BxS.shape[1])
         segments = (column_S < length_B[:, None]).astype(jnp.int32)
         positions = jnp.broadcast_to(column_S, tokens_BxS.shape)
-        source = self.source_hidden(tokens_BxS, segments, positions)
+        source = self.source_hidden(tokens_BxS, segments, positions, None)
 
         def layer(block: DecoderBlock, carry: None, _: None) -> tuple[None, tuple[jax.Array, jax.Array]]:
             return carry, block.source_keys_values(source)
@@ -268,12 +312,12 @@ class T5(nnx.Module):
             def attend_source(query: jax.Array) -> jax.Array:
                 return attend(query, *cache.source.layer(number), source_mask, 1.0)
 
-            return block(h, attend_cache, attend_source), None
+            return block(h, attend_cache, attend_source, None), None
 
         start = (self._embed(tokens_BxT), cache.own)
         numbers = jnp.arange(self.spec.decoder_layers)
         (h, own), _ = scan_layers(self.decoder.layers, layer, start, numbers, "none")
-        return self._finish(h), cache._replace(own=own)
+        return self._scaled(self.decoder.norm(h)), cache._replace(own=own)
 
     def _empty(self, rows: int, length: int) -> KVCache:
         spec = self.spec
@@ -282,8 +326,8 @@ class T5(nnx.Module):
     def _embed(self, tokens: jax.Array) -> jax.Array:
         return self.embed[...][tokens].astype(self.compute.activations)
 
-    def _finish(self, h: jax.Array) -> jax.Array:
-        h = self.decoder.norm(h)
+    def _scaled(self, h: jax.Array) -> jax.Array:
+        """Version 1.0 scales the decoder's output before the head."""
         return h * self.spec.width**-0.5 if self.spec.scaled else h
 
 
@@ -297,10 +341,6 @@ def _distance_buckets(buckets: int, max_distance: int) -> np.ndarray:
     ratio = np.log(np.maximum(distance, 1).astype(np.float32) / exact)
     far = exact + (ratio / math.log(max_distance / exact) * (buckets - exact)).astype(np.int32)
     return np.where(distance < exact, distance, np.minimum(far, buckets - 1)).astype(np.int32)
-
-
-def _attend_rows(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, bias: jax.Array) -> jax.Array:
-    return attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask, 1.0, bias)
 
 
 def _check(config: Config) -> None:

@@ -42,7 +42,7 @@ def one_by_one(student: Student, params: Any, prompts: list[list[int]], length: 
             h = student.hidden(params, *row, positions)
         else:
             encoded = student.source_hidden(params, *source, positions)
-            h = student.target_hidden(params, encoded, source[1], *row, positions)
+            h = student.target_hidden(params, encoded, source[1], positions, *row, positions)
         return jnp.argmax(h[0, last] @ student.head(params).T)
 
     def padded(tokens: list[int]) -> np.ndarray:

@@ -76,7 +76,7 @@ def logits(student: Student, params: Any, layout: Layout) -> jax.Array:
     else:
         rows = layout.targets
         source = student.source_hidden(params, *layout.sources[:3])
-        h = student.target_hidden(params, source, layout.sources.segments, *rows[:3])
+        h = student.target_hidden(params, source, *layout.sources[1:3], *rows[:3])
     return h[rows.row, rows.column] @ student.head(params).T
 
 

@@ -45,7 +45,7 @@ def test_targets_may_share_a_source(written: Callable[[str], Student]) -> None:
         encoded = student.source_hidden(params, row(source), row(segments), row(positions))
         text, owner = row([*targets[0], *targets[1]]), row([1, 1, 1, 2, 2])
         place = row([0, 1, 2, 0, 1])
-        h = student.target_hidden(params, encoded, row(segments), text, owner, place, row(reads))
+        h = student.target_hidden(params, encoded, row(segments), row(positions), text, owner, place, row(reads))
         return np.asarray(h[0, :5])
 
     shared = run(prompt, [1, 1, 1], [0, 1, 2], [1, 1, 1, 1, 1])
