@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ftcot_jax.generation.sampling import Sampling, choose
 from ftcot_jax.students.family import Params
 from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.student import Student
@@ -21,11 +22,19 @@ NOTHING = -1  # in a chunk's output: the row was not writing
 
 
 class Rows(NamedTuple):
-    """What is being written, one entry a row: each (B,) int32. A row with no `budget` left is idle."""
+    """What is being written, one entry a row: each (B,) int32. A row with no `budget` left is idle.
+
+    Attributes:
+      token: the last one, not yet read.
+      position: its place in the text.
+      budget: tokens that may still be written.
+      seed: decides the row's draws, uint32.
+    """
 
     token: jax.Array
     position: jax.Array
     budget: jax.Array
+    seed: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames="student", donate_argnames="cache")
@@ -45,11 +54,17 @@ def prefill(
     return cache.fill(row_b, student.read(params, tokens_bxT, length_b))  # type: ignore[arg-type]
 
 
-@functools.partial(jax.jit, static_argnames=("student", "steps"), donate_argnames="cache")
+@functools.partial(jax.jit, static_argnames=("student", "sampling", "steps"), donate_argnames="cache")
 def decode_chunk(
-    student: Student, params: Params, cache: Cache, rows: Rows, leave_at: jax.Array, steps: int
+    student: Student,
+    params: Params,
+    cache: Cache,
+    rows: Rows,
+    leave_at: jax.Array,
+    sampling: Sampling | None,
+    steps: int,
 ) -> tuple[Cache, jax.Array]:
-    """Decodes greedily until `steps` steps are done or at most `leave_at` rows are still writing.
+    """Decodes until `steps` steps are done or at most `leave_at` rows are still writing.
 
     Returns:
       The cache after it, and the tokens written, (B, steps) int32: `NOTHING` where a row was idle; the end
@@ -66,13 +81,20 @@ def decode_chunk(
         step, cache, rows, written_BxN = state
         writing = rows.budget > 0
         hidden_Bx1xE, cache = student.extend(params, cache, rows.token[:, None], rows.position[:, None])
-        logits_BxV = jnp.einsum("be,ve->bv", hidden_Bx1xE[:, 0], head_VxE, preferred_element_type=jnp.float32)
-        token = jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+        logits_BxV = jnp.einsum(
+            "be,ve->bv",
+            hidden_Bx1xE[:, 0],
+            head_VxE,
+            precision=jax.lax.Precision.HIGHEST,  # of float32; bfloat16 operands stay what they are
+            preferred_element_type=jnp.float32,
+        )
+        token = choose(logits_BxV, sampling, rows.seed, rows.position)
         written_BxN = written_BxN.at[:, step].set(jnp.where(writing, token, NOTHING))
         rows = Rows(
             token=jnp.where(writing, token, rows.token),
             position=rows.position + writing,
             budget=jnp.where(writing & (token != student.eos_id), rows.budget - 1, 0),
+            seed=rows.seed,
         )
         return step + 1, cache, rows, written_BxN
 

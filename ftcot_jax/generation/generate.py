@@ -1,27 +1,16 @@
-"""Prompts to text: a fixed number of rows, refilled from the queue as their texts end.
-
-The host decides only between chunks of steps: which rows ended, which prompts take their place, how many
-columns and rows the cache needs. Rows and columns come in a few sizes, so few programs are compiled, and they
-serve every student of the same shapes.
-"""
+"""Prompts to text: greedy or sampled, alone or in any batch the same."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
-
-import numpy as np
 
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.generation.decode import NOTHING, Rows, decode_chunk, prefill, rearrange
+from ftcot_jax.generation.board import Board, FinishReason, Text
+from ftcot_jax.generation.sampling import Sampling, sample_seed
+from ftcot_jax.generation.stop_strings import StopStrings
 from ftcot_jax.students.family import Params
-from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.student import Student
-
-STEPS = 32
-FinishReason = Literal["stop", "length", "prompt_too_long"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,9 +18,9 @@ class Generated:
     """What one prompt led to.
 
     Attributes:
-      tokens: the tokens written, without the end token.
-      finish_reason: "stop": the end token came; "length": the limit came first; "prompt_too_long": the prompt
-        left no room for a single token, so nothing was written.
+      tokens: the tokens written, without the end token or a stop string.
+      finish_reason: "stop": the end token or a stop string came; "length": the limit came first;
+        "prompt_too_long": the prompt left no room for a single token, so nothing was written.
     """
 
     tokens: list[int]
@@ -46,9 +35,11 @@ def generate(
     max_length: int,
     max_new_tokens: int | None = None,
     batch_rows: int = 32,
+    sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
-    """Continues each prompt greedily; the result depends neither on the batch nor on the prompts' order.
+    """Continues each prompt; the result depends neither on the batch nor on the prompts' order.
 
     Args:
       student: the architecture; its end token stops a text.
@@ -58,176 +49,51 @@ def generate(
         encoder-decoder, most tokens of each, the text's counted with its start token.
       max_new_tokens: most tokens of the text, end token included.
       batch_rows: texts written at a time.
+      sampling: how tokens are drawn; None takes the likeliest.
+      stop: strings that end a text.
       on_progress: called with (texts done, texts in all).
 
     Returns:
-      One `Generated` a prompt, in their order.
+      One `Generated` a prompt, in their order; with `sampling.samples` of n, n for each prompt in turn.
 
     Raises:
       FtcotError: a prompt is empty, or holds a token the student does not have.
     """
+    samples = 1 if sampling is None else sampling.samples
+    results: list[Generated | None] = [None] * (len(prompts) * samples)
     texts = []
-    results: list[Generated | None] = [None] * len(prompts)
-    for number, prompt in enumerate(prompts):
-        _check_prompt(student, number, prompt)
+    for number in range(len(results)):
+        prompt, sample = prompts[number // samples], number % samples
+        _check_prompt(student, number // samples, prompt)
         text = _plan(student, number, list(prompt), max_length)
+        too_long = text.budget < 1
+        if max_new_tokens is not None:
+            text.budget = min(text.budget, max_new_tokens)
         if text.budget < 1:
-            results[number] = Generated([], "prompt_too_long")
+            results[number] = Generated([], "prompt_too_long" if too_long else "length")
             continue
-        text.budget = text.budget if max_new_tokens is None else min(text.budget, max_new_tokens)
-        if text.budget < 1:
-            results[number] = Generated([], "length")
-        else:
-            texts.append(text)
+        if sampling is not None:
+            text.seed = sample_seed(sampling, prompt, sample)
+        texts.append(text)
     texts.sort(key=lambda text: len(text.prefill))  # neighbours share a prefill, so they should be alike
-    board = _Board(student, params, texts, batch_rows)
-    finished = len(prompts) - len(texts)
+    board = Board(student, params, texts, batch_rows, sampling, StopStrings(student, stop))
+    finished = len(results) - len(texts)
     while board.busy:
         for text in board.advance():
             assert text.finish_reason is not None
             results[text.number] = Generated(text.written, text.finish_reason)
             finished += 1
         if on_progress is not None:
-            on_progress(finished, len(prompts))
+            on_progress(finished, len(results))
     return [result for result in results if result is not None]
 
 
-@dataclasses.dataclass(eq=False)
-class _Text:
-    """A text being written.
-
-    Attributes:
-      number: of its prompt.
-      prefill: tokens read before decoding starts.
-      start: the token that decoding starts from.
-      position: of `start` in the decoder's text.
-      budget: most tokens that may be written.
-      written: what has been.
-      finish_reason: None while it goes on.
-    """
-
-    number: int
-    prefill: list[int]
-    start: int
-    position: int
-    budget: int
-    written: list[int] = dataclasses.field(default_factory=list)
-    finish_reason: FinishReason | None = None
-
-    def columns(self, steps: int) -> int:
-        """Cache columns the text needs for `steps` more tokens."""
-        return self.position + min(len(self.written) + steps, self.budget)
-
-
-def _plan(student: Student, number: int, prompt: list[int], max_length: int) -> _Text:
+def _plan(student: Student, number: int, prompt: list[int], max_length: int) -> Text:
     """What is to be read and written for a prompt; the budget is below 1 when it is too long."""
     if student.kind == "encoder_decoder":  # prompt and text have a limit each; the start token counts
-        return _Text(number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
+        return Text(number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
     limit = min(max_length, student.context_length)
-    return _Text(number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
-
-
-class _Board:
-    """The rows on the device, and which text sits in each."""
-
-    def __init__(self, student: Student, params: Params, texts: list[_Text], batch_rows: int) -> None:
-        self._student, self._params = student, params
-        self._queue = collections.deque(texts)
-        self._seats: list[_Text | None] = [None] * min(batch_rows, _power_of_two(len(texts)))
-        self._cache: Cache | None = None
-        self._longest_prefill = _prompt_width(max((len(text.prefill) for text in texts), default=0))
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._queue) or any(self._seats)
-
-    def advance(self) -> list[_Text]:
-        """Seats waiting texts, decodes one chunk, and returns the texts that ended."""
-        newcomers = self._seat_newcomers()
-        self._cache = self._fit_cache()
-        if newcomers:
-            self._cache = self._prefill(self._cache, newcomers)
-        live = sum(text is not None for text in self._seats)
-        # Come back early when a worthwhile share of the rows can be refilled, or most of them dropped.
-        seats = len(self._seats)
-        leave_at = live - max(1, seats // 8) if self._queue else min(live - 1, seats // 4)
-        self._cache, written_BxN = decode_chunk(
-            self._student, self._params, self._cache, self._rows(), np.int32(leave_at), STEPS
-        )
-        return self._collect(np.asarray(written_BxN))
-
-    def _seat_newcomers(self) -> list[_Text]:
-        newcomers = []
-        for seat, text in enumerate(self._seats):
-            if text is None and self._queue:
-                self._seats[seat] = self._queue.popleft()
-                newcomers.append(self._seats[seat])
-        return [text for text in newcomers if text is not None]
-
-    def _fit_cache(self) -> Cache:
-        """Gives the cache the columns the next chunk needs, and drops idle rows once no text waits."""
-        live = [seat for seat, text in enumerate(self._seats) if text is not None]
-        idle = [seat for seat, text in enumerate(self._seats) if text is None]
-        texts = [text for text in self._seats if text is not None]
-        columns = _columns(max(text.columns(STEPS) for text in texts))
-        rows = len(self._seats) if self._queue else _fewer_rows(len(live), len(self._seats))
-        if self._cache is None:
-            self._seats = self._seats[:rows]
-            return self._student.empty_cache(rows, columns, self._longest_prefill)
-        order = list(range(rows)) if rows == len(self._seats) else (live + idle)[:rows]
-        self._seats = [self._seats[seat] for seat in order]
-        if self._cache.rows == rows and self._cache.columns == columns:
-            return self._cache
-        return rearrange(self._cache, np.asarray(order, np.int32), columns)
-
-    def _prefill(self, cache: Cache, newcomers: list[_Text]) -> Cache:
-        """Reads the newcomers' prompts into the cache, those of alike lengths together."""
-        newcomers = [text for text in newcomers if text.prefill]
-        while newcomers:
-            size = _PREFILL_ROWS[0] if len(newcomers) > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
-            cache = self._prefill_group(cache, newcomers[:size], size)
-            newcomers = newcomers[size:]
-        return cache
-
-    def _prefill_group(self, cache: Cache, texts: list[_Text], size: int) -> Cache:
-        width = _prompt_width(max(len(text.prefill) for text in texts))
-        if self._student.kind == "decoder":  # the prompt lies in the text's own columns
-            width = min(width, cache.columns)
-        tokens_bxT = np.zeros((size, width), np.int32)
-        row_b = np.full(size, len(self._seats), np.int32)
-        length_b = np.zeros(size, np.int32)
-        for place, text in enumerate(texts):
-            tokens_bxT[place, : len(text.prefill)] = text.prefill
-            row_b[place] = self._seats.index(text)
-            length_b[place] = len(text.prefill)
-        return prefill(self._student, self._params, cache, row_b, tokens_bxT, length_b)
-
-    def _rows(self) -> Rows:
-        rows = Rows(*np.zeros((3, len(self._seats)), np.int32))
-        for seat, text in enumerate(self._seats):
-            if text is not None:
-                rows.token[seat] = text.written[-1] if text.written else text.start
-                rows.position[seat] = text.position + len(text.written)
-                rows.budget[seat] = text.budget - len(text.written)
-        return rows
-
-    def _collect(self, written_BxN: np.ndarray) -> list[_Text]:
-        """Hands each row's new tokens to its text; returns the texts that ended, their seats free again."""
-        ended = []
-        for seat, text in enumerate(self._seats):
-            if text is None:
-                continue
-            tokens = written_BxN[seat]
-            text.written.extend(tokens[tokens != NOTHING].tolist())
-            if text.written and text.written[-1] == self._student.eos_id:
-                text.written.pop()
-                text.finish_reason = "stop"
-            elif len(text.written) == text.budget:
-                text.finish_reason = "length"
-            if text.finish_reason is not None:
-                ended.append(text)
-                self._seats[seat] = None
-        return ended
+    return Text(number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
 
 
 def _check_prompt(student: Student, number: int, prompt: Sequence[int]) -> None:
@@ -238,29 +104,3 @@ def _check_prompt(student: Student, number: int, prompt: Sequence[int]) -> None:
             f"prompt {number} holds token {max(prompt)}, and the student has {student.config.vocab_size} "
             "tokens: it was encoded with another tokenizer"
         )
-
-
-# Compiled sizes. Each shape is a program: few are compiled, at the price of some idle rows and columns.
-_PREFILL_ROWS = (32, 4)
-
-
-def _fewer_rows(live: int, rows: int) -> int:
-    """Rows to go on with when `live` of `rows` are writing and none waits: divided by four while they fit."""
-    while live <= rows // 4:
-        rows //= 4
-    return rows
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
-
-
-def _columns(length: int) -> int:
-    """Columns of a cache for texts of up to `length` tokens: 64, 128, 256, ..."""
-    return max(_power_of_two(length), 64)
-
-
-def _prompt_width(length: int) -> int:
-    """Width of a block of prompts: 16, 24, 32, 48, 64, ...; prefill's arithmetic grows with it."""
-    power = max(_power_of_two(length), 16)
-    return power * 3 // 4 if power > 16 and length <= power * 3 // 4 else power
