@@ -156,8 +156,11 @@ def _parse(text: str, wanted: int) -> tuple[list[Sample], tuple[int, int]]:
         answer = json.loads(text)
         choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
         samples = [Sample(str(choice["text"]), choice.get("finish_reason")) for choice in choices][:wanted]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise _Retry(f"malformed answer with HTTP 200 ({type(error).__name__})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _Retry(f"HTTP 200 with another answer: {_message(text)}") from error
+    except json.JSONDecodeError as error:
+        page = text.lstrip().startswith("<")  # a proxy's error page costs nothing; half an answer was paid for
+        raise _Retry("HTTP 200 with broken JSON", outcome_known=page) from error
     if not samples:
         raise _Retry("an answer without choices")
     usage = answer.get("usage") or {}

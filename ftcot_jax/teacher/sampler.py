@@ -146,6 +146,6 @@ class _Repeats:
         self._identical += 1
         if self._identical >= _IDENTICAL_QUESTIONS:
             raise FtcotError(
-                f"all {len(rows)} rationales of the first {self._identical} questions are identical: the endpoint ignores "
-                "temperature or seed; check its sampling settings, or set teacher.diversity=1"
+                f"all {len(rows)} rationales of the first {self._identical} questions are identical: the endpoint "
+                "ignores temperature or seed; check its sampling settings, or set teacher.diversity=1"
             )

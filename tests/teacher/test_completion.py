@@ -1,0 +1,80 @@
+"""The authors' completion files: lossless, and every bad row named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.tasks.load import load_task
+from ftcot_jax.tasks.question import Question
+from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
+
+ROW = Completion(3, 0, "How many?", "7", "Q", " 3 + 4", "stop", "P", " 7 → {x}", None)
+QUESTIONS = {3: Question(3, "How many?", "7")}
+
+
+def write(path: Path, **changes: Any) -> Path:
+    row = dataclasses.asdict(ROW) | changes
+    path.write_text(json.dumps({"metadata": {"base_model": "m"}, "data": {"3": [row]}}))
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    rows = [ROW, dataclasses.replace(ROW, completion_index=1, reasoning_prompt=None, reasoning_completion=None)]
+    write_completions(tmp_path / "c.json", {"base_model": "m", "epoch": None}, rows)
+    back = read_completions(tmp_path / "c.json")
+    assert back.completions == rows
+    assert back.metadata == {"base_model": "m", "epoch": None}
+    assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_every_published_file_reads_back_equal(shared: Path, tmp_path: Path) -> None:
+    files = sorted((shared / "data/completions").rglob("D_*arith.json"))
+    assert len(files) == 2
+    for file in files:
+        data = load_task(TaskSettings(key="multiarith", mirror=str(shared / "data/upstream")))
+        rows = import_completions(file, data.questions)
+        assert len(rows) >= 600
+        write_completions(tmp_path / "again.json", read_completions(file).metadata, rows)
+        assert json.loads((tmp_path / "again.json").read_text()) == json.loads(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_index": 4}, r"data\['3'\], row 0: its sample_index is 4"),
+        ({"completion": None}, r"row 0: 'completion' is None, not of the right kind"),
+        ({"completion_index": "0"}, r"row 0: 'completion_index' is '0'"),
+        ({"question": "Other?"}, r"sample_index 3, completion_index 0: its question is 'Other\?'"),
+    ],
+)
+def test_bad_rows_are_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(FtcotError, match=message):
+        import_completions(write(tmp_path / "c.json", **changes), QUESTIONS)
+
+
+def test_missing_fields_files_questions_and_bad_json(tmp_path: Path) -> None:
+    with pytest.raises(FtcotError, match=r"c\.json, sample_index 3, completion_index 0: the task has no question 3"):
+        import_completions(write(tmp_path / "c.json"), {})
+    row = dataclasses.asdict(ROW)
+    del row["prompt"]
+    (tmp_path / "c.json").write_text(json.dumps({"data": {"3": [row]}}))
+    with pytest.raises(FtcotError, match="row 0: 'prompt' is missing"):
+        read_completions(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text(json.dumps({"data": {"3": [dataclasses.asdict(ROW)] * 2}}))
+    with pytest.raises(FtcotError, match="row 1: completion_index 0 is there twice"):
+        read_completions(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"data": {\n "3": [')
+    with pytest.raises(FtcotError, match=r"c\.json, line 2: not JSON"):
+        read_completions(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text("[]")
+    with pytest.raises(FtcotError, match="not a completion file"):
+        read_completions(tmp_path / "c.json")
+    with pytest.raises(UsageError, match=r"nowhere\.json: cannot be read"):
+        read_completions(tmp_path / "nowhere.json")
