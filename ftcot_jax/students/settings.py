@@ -26,8 +26,10 @@ class StudentSettings(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the arithmetic; weights are always kept in float32."
     )
-    remat: Literal["none", "full"] = Field(
-        "none", description="What the backward pass recomputes instead of storing: nothing, or every layer."
+    remat: Literal["none", "dots", "full"] = Field(
+        "none",
+        description="What the backward pass recomputes instead of storing: nothing; all but the matrix "
+        "products with weights; or every layer whole.",
     )
 
     dropout: bool = Field(
