@@ -1,0 +1,98 @@
+"""Recipes: overrides, grids, seeds, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftcot_jax.config import load_recipe
+from ftcot_jax.errors import UsageError
+
+SMALL = """
+name: small
+seed: 4
+task: {key: weekday_tracking}
+teacher: {loopback: weekday_tracking, diversity: 4}
+student: {scratch: {model_type: llama}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    return str(file)
+
+
+def test_every_recipe_in_the_repository_loads() -> None:
+    root = Path(__file__).parents[1]
+    files = [*root.glob("configs/*.yaml"), *root.glob("ftcot_jax/recipes/*.yaml")]
+    assert len(files) >= 2
+    for file in files:
+        load_recipe(str(file))
+
+
+def test_overrides_and_seeds(recipe: str) -> None:
+    whole, trials = load_recipe(recipe, ["train.learning_rate=1e-2", "train.batch.examples=4", "out=/x/y"])
+    assert whole.train.learning_rate == 0.01
+    assert whole.train.batch.examples == 4
+    assert whole.folder == "/x/y"
+    assert len(trials) == 1
+    only = trials[0].recipe
+    assert (only.task.seed, only.teacher.seed, only.train.seed) == (4, 4, 4)  # type: ignore[union-attr]
+    assert load_recipe(recipe, ["train.seed=9"])[1][0].recipe.train.seed == 9
+
+
+def test_grid_multiplies_axes_and_zips_keys(recipe: str) -> None:
+    axes = "[{arm: [one, many], select.diversity: [1, 4]}, {seed: [5, 6, 7]}]"
+    _, trials = load_recipe(recipe, [f"sweep.axes={axes}"])
+    assert [trial.name for trial in trials][:2] == ["one, seed=5", "one, seed=6"]
+    assert [trial.arm for trial in trials] == ["one"] * 3 + ["many"] * 3
+    assert [trial.recipe.select.diversity for trial in trials] == [1, 1, 1, 4, 4, 4]
+    assert [trial.recipe.teacher.seed for trial in trials] == [5, 6, 7] * 2  # type: ignore[union-attr]
+    _, plain = load_recipe(recipe, ["sweep.axes=[{select.diversity: [1, 4]}]"])
+    assert [trial.arm for trial in plain] == ["select.diversity=1", "select.diversity=4"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rat=1", r"unknown key 'train\.learning_rat' \(did you mean 'learning_rate'\?\)"),
+        ("trian.steps=1", r"unknown key 'trian' \(did you mean 'train'\?\)"),
+        ("teacher.imports=x", r"unknown key 'teacher\.imports' \(did you mean 'import'\?\)"),
+        ("train.learning_rate=-1", r"train\.learning_rate: .*greater than 0, got -1"),
+        ("train.learning_rate=fast", r"train\.learning_rate: .*number.*, got 'fast'"),
+        ("train={steps: 1, epochs: 1}", "train: give epochs or steps, not both"),
+        ("student={}", "student: give either checkpoint or scratch"),
+        ("teacher.endpoint=http://x", "teacher: give exactly one of import, endpoint and loopback"),
+        ("teacher.temperature=0", "at temperature 0 all rationales of a question are the same"),
+        ("name=a/b", "name: .*pattern"),
+        ("task=null", "task: .*"),
+        ("nonsense", "override 'nonsense' is not of the form section.key=value"),
+        ("train=[", "the value is not YAML"),
+        ("name.x=1", "'name' is a value, not a section"),
+        ("sweep.axes=[{a: [1], b: [1, 2]}]", "axis 0: lists must be of one length"),
+        ("sweep.axes=[{train.step: [1]}]", r"sweep point .*unknown key 'train\.step' \(did you mean 'steps'\?\)"),
+        ("sweep.axes=[{train.steps: [1, 1]}]", "two trials are called 'train.steps=1'"),
+    ],
+)
+def test_mistakes_are_one_line(recipe: str, override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        load_recipe(recipe, [override])
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such recipe"):
+        load_recipe(str(tmp_path / "nowhere.yaml"))
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(UsageError, match="a recipe is a mapping of sections, this is list"):
+        load_recipe(str(tmp_path / "list.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+    (tmp_path / "part.yaml").write_text("name: x\nstudent: {scratch: {}}\n")
+    with pytest.raises(UsageError, match="'task' is missing"):
+        load_recipe(str(tmp_path / "part.yaml"))
