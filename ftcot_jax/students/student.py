@@ -82,7 +82,7 @@ class Student:
     def start_id(self) -> int:
         """Token an encoder-decoder's target starts with."""
         start = getattr(self.config, "decoder_start_token_id", None)
-        return int(self.config.pad_token_id if start is None else start)
+        return self.pad_id if start is None else int(start)
 
     @property
     def architecture(self) -> str:
@@ -95,17 +95,28 @@ class Student:
         return self._family.sharding_rules
 
     @functools.cached_property
+    def identity(self) -> tuple[str, ...]:
+        """What decides the computation: students of equal identity are interchangeable but for weights."""
+        fields = self.config.to_dict()
+        config = {key: fields[key] for key in fields if key not in _NOT_ARCHITECTURE}
+        return (
+            self._family.name,
+            json.dumps(config, sort_keys=True, default=str),
+            repr(self.compute),
+        )
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Digest of config, tokenizer and weight files: what a result that used this student depends on."""
         text = self.tokenizer.backend_tokenizer.to_str()
         weights = "random" if self.folder is None else weights_identity(self.folder)
-        return hashlib.sha256("\n".join((*self._identity, text, weights)).encode()).hexdigest()
+        return hashlib.sha256("\n".join((*self.identity, text, weights)).encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Student) and self._identity == other._identity
+        return isinstance(other, Student) and self.identity == other.identity
 
     def __hash__(self) -> int:
-        return hash(self._identity)
+        return hash(self.identity)
 
     # Weights
 
@@ -311,16 +322,6 @@ class Student:
         return self.tokenizer.backend_tokenizer.decode_batch([list(map(int, row)) for row in ids])
 
     # Inside
-
-    @functools.cached_property
-    def _identity(self) -> tuple[str, ...]:
-        fields = self.config.to_dict()
-        config = {key: fields[key] for key in fields if key not in _NOT_ARCHITECTURE}
-        return (
-            self._family.name,
-            json.dumps(config, sort_keys=True, default=str),
-            repr(self.compute),
-        )
 
     @functools.cached_property
     def _graphdef(self) -> nnx.GraphDef[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -28,12 +26,3 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Student
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture(scope="session")
-def real_student_folder() -> Path:
-    """SmolLM2-135M on disk; skips, saying so, where it is absent."""
-    folder = os.environ.get("FTCOT_REAL_STUDENT")
-    if not folder:
-        pytest.skip("FTCOT_REAL_STUDENT names no folder; shared/tools/real_student.sh makes one")
-    return Path(folder)

@@ -30,6 +30,7 @@ def test_remat_changes_nothing(case: str, remat: Any, written: Callable[[str], S
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_remat_saves_memory() -> None:
     """Compiled memory of a backward pass, also with a slot axis: full < dots < none."""
     fields = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
