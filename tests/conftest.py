@@ -19,3 +19,12 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder}; set FTCOT_SHARED to run this test on the upstream files")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_student_folder() -> Path:
+    """SmolLM2-135M on disk; skips, saying so, where it is absent."""
+    folder = os.environ.get("FTCOT_REAL_STUDENT")
+    if not folder:
+        pytest.skip("FTCOT_REAL_STUDENT names no folder; shared/tools/real_student.sh makes one")
+    return Path(folder)

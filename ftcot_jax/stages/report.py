@@ -73,7 +73,7 @@ def _result(place: Place, job: Job) -> TrialResult | None:
 def _training_lines(results: Sequence[TrialResult]) -> str:
     """A line a trial: loss, speed, accuracy before and after."""
     lines = [
-        "| trial | loss, first 5% to last 5% of steps | accuracy % before -> after | examples/s | training s | scoring s |",
+        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | training s | scoring s |",
         "|---|---|---|---|---|---|",
     ]
     for row in results:

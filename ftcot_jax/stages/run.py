@@ -30,6 +30,8 @@ def _open(recipe: Recipe) -> Place:
     """Opens the run's folder, saves the recipe there, and turns the compile cache on."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     folder = epath.Path(recipe.folder)
+    if "://" not in recipe.folder:
+        folder = epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     write_atomically(folder / f"{recipe.name}.yaml", text)

@@ -135,7 +135,8 @@ class _Listener:
 
     def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None:
         self._steps[trial.key] = step
-        note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f} {row['examples_per_second']:.0f} examples/s"
+        speed = f"{row['examples_per_second']:.1f} examples/s"
+        note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f} {speed}"
         self._update(sum(self._steps.values()), self._total, note)
 
 

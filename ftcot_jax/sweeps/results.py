@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ftcot_jax.evaluation.intervals import Interval, over_seeds
+from ftcot_jax.evaluation.intervals import Interval, over_seeds, wilson
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,14 @@ def arms(results: Sequence[TrialResult]) -> list[ArmResult]:
             arm,
             trials,
             sum(trial.scores["accuracy"] for trial in trials) / len(trials),
-            over_seeds([trial.outcomes for trial in trials]),
+            _interval([trial.outcomes for trial in trials]),
         )
         for arm, trials in groups.items()
     ]
+
+
+def _interval(outcomes: list[list[bool]]) -> Interval:
+    """Wilson's for one seed, where only the questions are a sample; over several seeds the bootstrap's."""
+    if len(outcomes) == 1:
+        return wilson(sum(outcomes[0]), len(outcomes[0]))
+    return over_seeds(outcomes)

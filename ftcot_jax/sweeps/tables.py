@@ -12,7 +12,7 @@ from ftcot_jax.sweeps.results import ArmResult, TrialResult
 def arm_table(arms: Sequence[ArmResult]) -> str:
     """Markdown: a row an arm, accuracy in per cent with its 95% interval, and what it was trained on."""
     lines = [
-        "| method | accuracy % | 95% interval | each seed | rationales or answers | questions covered | steps | epochs |",
+        "| method | accuracy % | 95% interval | each seed | training texts | questions covered | steps | epochs |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
@@ -31,16 +31,29 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(
-        ["trial", "arm", "diversity", "accuracy", "low95", "high95", "correct", "questions", "accuracy_before"]
-        + ["records", "steps", "epochs", "loss_first", "loss_last", "examples_per_second", "train_seconds"]
+        [
+            "trial",
+            "arm",
+            "diversity",
+            "accuracy",
+            "low95",
+            "high95",
+            "correct",
+            "questions",
+            "accuracy_before",
+            "records",
+            "steps",
+            "epochs",
+            "loss_first",
+            "loss_last",
+            "examples_per_second",
+            "train_seconds",
+        ]
     )
     for row in results:
         before = None if row.before is None else row.before["accuracy"]
         scores, training = row.scores, row.training
-        writer.writerow(
-            [row.name, row.arm, row.diversity, scores["accuracy"], *scores["interval_95"], scores["correct"]]
-            + [scores["questions"], before]
-            + [training[name] for name in ("records", "steps", "epochs", "loss_first", "loss_last")]
-            + [training["examples_per_second"], training["seconds"]]
-        )
+        learned = ("records", "steps", "epochs", "loss_first", "loss_last", "examples_per_second", "seconds")
+        asked = [scores["accuracy"], *scores["interval_95"], scores["correct"], scores["questions"], before]
+        writer.writerow([row.name, row.arm, row.diversity, *asked, *(training[name] for name in learned)])
     return out.getvalue()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -249,7 +250,8 @@ class Pool:
         state = new_state(trial.initial(), trial.hyper) if state is None else state
         self._state = refill(self._state, slot, state)
         step = int(state.step)
-        board = None if self._options.board is None else self._options.board / trial.name
+        folder = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
+        board = None if self._options.board is None else self._options.board / folder
         log = MetricLog(metrics_file(self._options.folder, trial), board, step)
         self._seats[slot] = _Seat(trial, step, log)
 

@@ -28,9 +28,7 @@ def make_table(rng: np.random.Generator, count: int, longest: int = 30) -> Recor
     return RecordTable.from_rows(rows)
 
 
-@given(
-    count=st.integers(1, 200), batch=st.integers(1, 17), seed=st.integers(0, 2**32), epoch=st.integers(0, 30)
-)
+@given(count=st.integers(1, 200), batch=st.integers(1, 17), seed=st.integers(0, 2**32), epoch=st.integers(0, 30))
 @settings(max_examples=60, deadline=None)
 def test_every_record_exactly_once_an_epoch(count: int, batch: int, seed: int, epoch: int) -> None:
     numbers = np.random.default_rng(count).permutation(count * 3)[:count]

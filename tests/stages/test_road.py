@@ -49,9 +49,7 @@ def ftcot(*words: str, check: bool = True, env: dict[str, str] | None = None) ->
     return done
 
 
-def in_process(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, *words: str
-) -> str:
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
     """Runs a command without a process of its own; returns what it said on standard error."""
     monkeypatch.setattr(sys, "argv", ["ftcot", *words])
     with pytest.raises(SystemExit) as ended:

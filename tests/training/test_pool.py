@@ -76,13 +76,9 @@ def make_trials(steps: tuple[int, ...] = (7, 12, 5, 9)) -> list[Trial]:
     return trials
 
 
-def run(
-    folder: Path, recorder: Recorder, trials: list[Trial], slots: int = 2, every: int | None = None
-) -> Recorder:
+def run(folder: Path, recorder: Recorder, trials: list[Trial], slots: int = 2, every: int | None = None) -> Recorder:
     options = PoolOptions(slots, "map", 1e9, every, folder, None)
-    Pool(
-        STUDENT, "tiny", TABLE, trials, make_mesh(MeshSettings()), options, recorder, recorder.lines.append
-    ).run()
+    Pool(STUDENT, "tiny", TABLE, trials, make_mesh(MeshSettings()), options, recorder, recorder.lines.append).run()
     return recorder
 
 
@@ -109,13 +105,9 @@ def test_every_trial_finishes_and_is_looked_at(undisturbed: tuple[Recorder, Path
 
 
 @pytest.mark.parametrize("slots", [1, 3, 6])
-def test_the_number_of_slots_changes_no_result(
-    undisturbed: tuple[Recorder, Path], slots: int, tmp_path: Path
-) -> None:
+def test_the_number_of_slots_changes_no_result(undisturbed: tuple[Recorder, Path], slots: int, tmp_path: Path) -> None:
     ours = run(tmp_path, Recorder(), make_trials(), slots=slots)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.done, undisturbed[0].done
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.done, undisturbed[0].done)
 
 
 @pytest.mark.parametrize("stop_at", [("trial0", 1), ("trial1", 6), ("trial2", 5), ("trial3", 6)])
@@ -179,9 +171,7 @@ def test_kill_dash_nine_at_random_steps(undisturbed: tuple[Recorder, Path], tmp_
     assert_same(done, undisturbed[0].done)
 
 
-def test_a_diverging_trial_is_recorded_and_replaced(
-    undisturbed: tuple[Recorder, Path], tmp_path: Path
-) -> None:
+def test_a_diverging_trial_is_recorded_and_replaced(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
     trials = make_trials()
     bad = dataclasses.replace(
         trials[1], initial=lambda: jax.tree.map(lambda leaf: leaf.at[0, 0].set(np.nan), STUDENT.init(1))

@@ -76,9 +76,7 @@ def run_slots(
 def trials_of(count: int) -> list[tuple[TrialData, Hyper, Any]]:
     made = []
     for number in range(count):
-        settings = TrainSettings(
-            learning_rate=1e-2 * (number + 1), weight_decay=0.1 * number, schedule="cosine"
-        )
+        settings = TrainSettings(learning_rate=1e-2 * (number + 1), weight_decay=0.1 * number, schedule="cosine")
         data = TrialData(np.arange(number, 23), seed=number, batch_examples=5)
         made.append((data, Hyper.of(settings, total_steps=12), STUDENT.init(number)))
     return made
@@ -124,9 +122,7 @@ def test_eight_devices_equal_one(axes: dict[str, int]) -> None:
 @pytest.mark.parametrize("executor", ["vmap", "map"])
 def test_an_empty_slot_keeps_its_state(executor: str) -> None:
     trials = trials_of(2)
-    state = empty_slots(
-        new_state(trials[0][2], trials[0][1]), 2, make_mesh(MeshSettings()), STUDENT.sharding_rules
-    )
+    state = empty_slots(new_state(trials[0][2], trials[0][1]), 2, make_mesh(MeshSettings()), STUDENT.sharding_rules)
     state = refill(state, 1, new_state(trials[1][2], trials[1][1]))
     before = jax.device_get(take(state, 0))
     planner = Planner.for_trials(TABLE, [data for data, _, _ in trials], width=16)
@@ -147,11 +143,7 @@ def test_a_batch_of_more_shapes_compiles_once_a_shape() -> None:
     shapes = set()
     state = None
     for data, hyper, params in trials:  # the second trial refills the slot of the first
-        state = (
-            empty_slots(new_state(params, hyper), 1, make_mesh(MeshSettings()), ())
-            if state is None
-            else state
-        )
+        state = empty_slots(new_state(params, hyper), 1, make_mesh(MeshSettings()), ()) if state is None else state
         state = refill(state, 0, new_state(params, hyper))
         for number in range(10):
             batch, shape = planner.batch(data.at(number))
@@ -184,18 +176,14 @@ def test_adamw_with_clipping_follows_its_definition() -> None:
     for step in range(8):
         as_float32 = {name: jnp.asarray(value, jnp.float32) for name, value in p.items()}
         gradients = jax.grad(padded_loss)(as_float32, TABLE, data.at(step))
-        norm = np.sqrt(
-            sum(float((g.astype(np.float64) ** 2).sum()) for g in map(np.asarray, gradients.values()))
-        )
+        norm = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in map(np.asarray, gradients.values())))
         clipped += norm > 0.5
         for name in p:
             g = np.asarray(gradients[name], np.float64) * min(1, 0.5 / norm)
             m[name] = 0.9 * m[name] + 0.1 * g
             v[name] = 0.98 * v[name] + 0.02 * g * g
-            update = (m[name] / (1 - 0.9 ** (step + 1))) / (
-                np.sqrt(v[name] / (1 - 0.98 ** (step + 1))) + 1e-8
-            )
+            update = (m[name] / (1 - 0.9 ** (step + 1))) / (np.sqrt(v[name] / (1 - 0.98 ** (step + 1))) + 1e-8)
             p[name] -= 1e-2 * (update + 0.1 * p[name])
-    assert 0 < clipped
+    assert clipped > 0
     for name in p:
         np.testing.assert_allclose(take(state.params, 0)[name], p[name], rtol=1e-4, atol=1e-5)

@@ -30,10 +30,7 @@ class TinyStudent:
             "key": (WIDTH,) * 2,
             "value": (WIDTH,) * 2,
         }
-        return {
-            name: jax.random.normal(key, size) * 0.3
-            for key, (name, size) in zip(keys, shape.items(), strict=True)
-        }
+        return {name: jax.random.normal(key, size) * 0.3 for key, (name, size) in zip(keys, shape.items(), strict=True)}
 
     def hidden(self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array:
         h = params["embed"][tokens] + jnp.sin(positions[..., None] * 0.3 * (1 + jnp.arange(WIDTH)))
