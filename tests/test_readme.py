@@ -41,7 +41,7 @@ def test_recipe_commands_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     commands = [command for command in COMMANDS if "RECIPE.yaml" in command]
     assert [command.split()[1] for command in commands] == ["run", "train", "report"]
     for command in commands:
-        words = shlex.split(command.replace("section.key=value ...", "train.steps=3"))
+        words = shlex.split(command.replace("section.key=value ...", "evaluate.batch_rows=8"))
         assert run(words, monkeypatch) == 0
     assert (tmp_path / "runs" / "tiny" / "report" / "report.md").is_file()
     assert list((tmp_path / "runs" / "mine" / "artifacts").glob("student-*"))

@@ -16,14 +16,20 @@ from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import StepBatch
 from ftcot_jax.records.table import RecordTable
 
+_COMPLETIONS = 1024  # more than a teacher is asked for, so that names differ
+
 
 class DeviceTable(NamedTuple):
-    """The record table on the device: `tokens` (total,), `offset`, `length`, `prompt` (N,), all int32."""
+    """The record table on the device, all int32: `tokens` (total,), the others (N,).
+
+    `name` tells records apart whatever table they are in: made of the question and the completion.
+    """
 
     tokens: jax.Array
     offset: jax.Array
     length: jax.Array
     prompt: jax.Array
+    name: jax.Array
 
 
 class PlannedBatch(NamedTuple):
@@ -41,6 +47,7 @@ class PackedBatch(NamedTuple):
       tokens: (R, L) int32, 0 where padded.
       segments: (R, L) int32, 1 + the record's place in the batch; 0 where padded.
       positions: (R, L) int32, counted from each record's first token.
+      records: (R, L) int32, the name of each token's record, the same in every packing.
       label_at: (M,) int32, flat position in R x L of the token *before* each label token.
       label: (M,) int32, the label token predicted there.
       label_weight: (M,) float32, 1 for a label token, 0 for unused room.
@@ -49,6 +56,7 @@ class PackedBatch(NamedTuple):
     tokens: jax.Array
     segments: jax.Array
     positions: jax.Array
+    records: jax.Array
     label_at: jax.Array
     label: jax.Array
     label_weight: jax.Array
@@ -67,6 +75,7 @@ def device_table(table: RecordTable) -> DeviceTable:
         jnp.asarray(table.offsets.astype(np.int32)),
         jnp.asarray(table.lengths),
         jnp.asarray(table.prompt_lengths),
+        jnp.asarray((table.sample_index * _COMPLETIONS + table.completion_index).astype(np.int32)),
     )
 
 
@@ -113,6 +122,7 @@ def assemble(table: DeviceTable, planned: PlannedBatch, shape: BatchShape) -> Pa
         tokens=scatter(token_BxL),
         segments=scatter(segment_BxL),
         positions=scatter(jnp.broadcast_to(at_L[None], token_BxL.shape)),
+        records=scatter(jnp.broadcast_to(table.name[record_B][:, None], token_BxL.shape)),
         label_at=collect(flat_BxL - 1),
         label=collect(token_BxL),
         label_weight=(jnp.arange(shape.labels) < labelled_BxL.sum()).astype(jnp.float32),

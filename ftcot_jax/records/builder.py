@@ -84,6 +84,9 @@ def read_records(folder: epath.Path) -> RecordTable:
         try:
             source = RationaleRecords(data_dir=folder, file_format="array_record").as_data_source(split=SPLIT)
             rows = source.__getitems__(list(range(len(source))))
+            for number, row in enumerate(rows):
+                if any(value is None for value in row.values()):  # what the reader makes of a truncated file
+                    raise ValueError(f"record {number} of {len(rows)} is empty")
         except Exception as error:  # the readers raise bare RuntimeError, ValueError and their own kinds
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise FtcotError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import platform
@@ -64,7 +63,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _architecture(job: Job) -> str:
-    return digest(job.student.family, job.student.config.to_dict(), dataclasses.asdict(job.student.compute))
+    return digest(job.student.identity)
 
 
 def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 class Hyper(NamedTuple):
-    """One trial's hyper-parameters, float32 scalars on the device; `schedule` indexes `SCHEDULES`."""
+    """One trial's hyper-parameters, scalars on the device; `schedule` indexes `SCHEDULES`, `seed` is of dropout."""
 
     learning_rate: Any
     weight_decay: Any
@@ -26,6 +26,7 @@ class Hyper(NamedTuple):
     schedule: Any
     warmup_steps: Any
     total_steps: Any
+    seed: Any
 
     @classmethod
     def of(cls, settings: TrainSettings, total_steps: int) -> Hyper:
@@ -40,6 +41,7 @@ class Hyper(NamedTuple):
             schedule=np.int32(SCHEDULES.index(settings.schedule)),
             warmup_steps=np.float32(round(settings.warmup_fraction * total_steps)),
             total_steps=np.float32(total_steps),
+            seed=np.uint32((settings.seed or 0) % 2**32),
         )
 
 

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from ftcot_jax.records.batch import DeviceTable, PackedBatch, PlannedBatch, assemble
 from ftcot_jax.records.packing import BatchShape
+from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
 from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings
 from ftcot_jax.training.optimizer import Hyper, adamw, learning_rate
@@ -35,7 +36,12 @@ class TrainableStudent(Protocol):
     def sharding_rules(self) -> Rules: ...
 
     def hidden(
-        self, params: Params, tokens_RxL: jax.Array, segments_RxL: jax.Array, positions_RxL: jax.Array
+        self,
+        params: Params,
+        tokens_RxL: jax.Array,
+        segments_RxL: jax.Array,
+        positions_RxL: jax.Array,
+        dropout: Dropout | None = None,
     ) -> jax.Array: ...
 
     def head(self, params: Params) -> jax.Array: ...
@@ -67,16 +73,28 @@ def new_state(params: Params, hyper: Hyper) -> SlotState:
     return SlotState(params, adamw(hyper, step).init(params), step, hyper, jnp.ones((), bool))
 
 
-def batch_loss(student: TrainableStudent, params: Params, batch: PackedBatch) -> jax.Array:
-    """Mean cross-entropy over the batch's label tokens, the padded reference's loss; 0 for an empty batch."""
-    hidden_RxLxE = student.hidden(params, batch.tokens, batch.segments, batch.positions)
+def batch_loss(
+    student: TrainableStudent, params: Params, batch: PackedBatch, seed: jax.Array | None = None
+) -> jax.Array:
+    """Mean cross-entropy over the batch's label tokens, the padded reference's loss; 0 for an empty batch.
+
+    Args:
+      student: the architecture.
+      params: its weights.
+      batch: the packed records.
+      seed: () uint32 of this step's dropout, at the rates of the student's config; None for none.
+    """
+    dropout = None if seed is None else Dropout(seed, batch.records)
+    hidden_RxLxE = student.hidden(params, batch.tokens, batch.segments, batch.positions, dropout)
     hidden_MxE = hidden_RxLxE.reshape(-1, hidden_RxLxE.shape[-1])[batch.label_at]
-    total = label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
+    with jax.default_matmul_precision("float32"):  # as inside the student: float32 means float32 everywhere
+        total = label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
     return total / jnp.maximum(batch.label_weight.sum(), 1)
 
 
 def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
-    loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch)
+    seed = dropout_seed(state.hyper.seed, state.step)
+    loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch, seed)
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
     metrics = Metrics(
         loss=loss,
@@ -139,4 +157,4 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     return step
 
 
-_ROWS = ("tokens", "segments", "positions")
+_ROWS = ("tokens", "segments", "positions", "records")

@@ -17,7 +17,7 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
         records = trial.at(step)
         planned, shape = planner.batch(records)
         batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
-        tokens, segments, positions = (np.asarray(part) for part in batch[:3])
+        tokens, segments, positions, names = (np.asarray(part) for part in batch[:4])
         assert tokens.shape == (shape.rows, shape.length)
         expected_labels = []
         for place, record in enumerate(records):
@@ -26,6 +26,8 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
             np.testing.assert_array_equal(tokens[row, inside], table.record(record))
             np.testing.assert_array_equal(segments[row, inside], place + 1)
             np.testing.assert_array_equal(positions[row, inside], np.arange(length))
+            name = table.sample_index[record] * 1024 + table.completion_index[record]
+            np.testing.assert_array_equal(names[row, inside], name)
             expected_labels += list(table.record(record)[table.prompt_lengths[record] :])
         assert (segments > 0).sum() == table.lengths[records].sum()
         count = int(batch.label_weight.sum())

@@ -52,7 +52,7 @@ def test_joined_tables_hold_the_records_of_both() -> None:
 
 
 def test_too_long_is_an_error_or_counted() -> None:
-    with pytest.raises(FtcotError, match=r"question 2, completion 0 has \d+ tokens and the limit is 12"):
+    with pytest.raises(FtcotError, match=r"question 1, completion 1 has \d+ tokens and the limit is 12"):
         tokenize_pairs(PAIRS, encode, eos_id=7, context_length=12, settings=RecordSettings())
     with pytest.raises(FtcotError, match=r"question 0 has 4 tokens and the student's limit is 3"):
         tokenize_pairs(PAIRS[1:], encode, eos_id=7, context_length=3, settings=RecordSettings())

@@ -32,7 +32,9 @@ class TinyStudent:
         }
         return {name: jax.random.normal(key, size) * 0.3 for key, (name, size) in zip(keys, shape.items(), strict=True)}
 
-    def hidden(self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array:
+    def hidden(
+        self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Any = None
+    ) -> jax.Array:
         h = params["embed"][tokens] + jnp.sin(positions[..., None] * 0.3 * (1 + jnp.arange(WIDTH)))
         scores = jnp.einsum("rle,rme->rlm", h @ params["query"], h @ params["key"]) / 4
         seen = (segments[:, :, None] == segments[:, None]) & (positions[:, :, None] >= positions[:, None])
