@@ -108,7 +108,7 @@ def data_fetch(
     from ftcot_jax.tasks.settings import TaskSettings
 
     for key in keys or [task.key for task in TASKS.values() if task.sources]:
-        data = load_task(TaskSettings(key=key, mirror=mirror))  # type: ignore[call-arg]
+        data = load_task(TaskSettings(key=key, mirror=mirror))
         print(f"{key}: {len(data.questions)} questions, {len(data.split.train)} train, {len(data.split.test)} test")
 
 

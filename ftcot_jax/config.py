@@ -33,14 +33,14 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of every part that has none of its own.")
     task: TaskSettings
     teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")
-    select: SelectSettings = SelectSettings()  # type: ignore[call-arg]
+    select: SelectSettings = SelectSettings()
     template: str = Field("ft_cot_token", description="Prompt and label form the student is trained and asked with.")
     student: StudentSettings
-    records: RecordSettings = RecordSettings()  # type: ignore[call-arg]
-    train: TrainSettings = TrainSettings()  # type: ignore[call-arg]
-    mesh: MeshSettings = MeshSettings()  # type: ignore[call-arg]
-    evaluate: EvaluateSettings = EvaluateSettings()  # type: ignore[call-arg]
-    sweep: SweepSettings = SweepSettings()  # type: ignore[call-arg]
+    records: RecordSettings = RecordSettings()
+    train: TrainSettings = TrainSettings()
+    mesh: MeshSettings = MeshSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    sweep: SweepSettings = SweepSettings()
 
     @property
     def folder(self) -> str:

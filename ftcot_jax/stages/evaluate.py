@@ -95,6 +95,6 @@ def _evaluate_trained(place: Place, job: Job) -> Artifact:
     if trained is None:
         raise FtcotError(f"'{job.spec.name}' has not been trained yet; run `ftcot train` with the same recipe first")
     saved = load_student(
-        StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.student.dtype)  # type: ignore[call-arg]
+        StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.student.dtype)
     )
     return evaluate_params(place, job, job.steps, saved.load())

@@ -29,7 +29,7 @@ class TrainSettings(BaseModel):
     clip_norm: float | None = Field(None, gt=0, description="Global gradient norm above which gradients are scaled.")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Decay after warm-up, to zero.")
     warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate.")
-    batch: BatchSettings = BatchSettings()  # type: ignore[call-arg]
+    batch: BatchSettings = BatchSettings()
     epochs: int | None = Field(None, gt=0, description="Passes over the records; exclusive with steps.")
     steps: int | None = Field(None, gt=0, description="Optimizer steps; exclusive with epochs.")
     seed: int | None = Field(None, ge=0, description="Batch order and new weights; default: the recipe's seed.")

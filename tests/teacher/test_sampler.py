@@ -174,7 +174,7 @@ def test_a_server_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
 
 
 def test_no_server_and_wrong_model_are_one_line(tmp_path: Path) -> None:
-    settings = TeacherSettings(endpoint="http://127.0.0.1:9/v1", model="m")  # type: ignore[call-arg]
+    settings = TeacherSettings(endpoint="http://127.0.0.1:9/v1", model="m")
     with pytest.raises(FtcotError, match=r"http://127.0.0.1:9/v1 cannot be reached"):
         sample(settings, QUESTIONS, tmp_path / "ledger")
     with (

@@ -46,7 +46,7 @@ def test_other_prompts_are_refused() -> None:
 
 
 def test_sampled_through_the_real_client(tmp_path: Path) -> None:
-    settings = TeacherSettings(loopback="weekday_tracking", diversity=8, seed=7)  # type: ignore[call-arg]
+    settings = TeacherSettings(loopback="weekday_tracking", diversity=8, seed=7)
     asked = questions(seed=7, train=300, test=1)[:300]
     rows = sample(settings, asked, tmp_path / "ledger").completions
     assert len(rows) == 2400

@@ -23,7 +23,7 @@ from tests.training.tiny import make_records
 def student() -> Student:
     fields = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "resid_pdrop": 0.3}
     words = [f"word{number}" for number in range(60)]
-    return load_student(StudentSettings(scratch=fields), words)  # type: ignore[call-arg]
+    return load_student(StudentSettings(scratch=fields), words)
 
 
 def loss(student: Student, table: RecordTable, records: np.ndarray, seed: jax.Array | None) -> float:
