@@ -145,4 +145,10 @@ def _guarded(call: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("ftcot: stopped; run the same command to go on", file=sys.stderr)
         return 130
+    except Exception as error:  # the outermost edge: whatever it is, the user gets a line and a way to learn more
+        if os.environ.get("FTCOT_DEBUG"):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        print(f"ftcot: unexpected {type(error).__name__}: {first} (ftcot --debug shows where)", file=sys.stderr)
+        return 1
     return 0
