@@ -19,7 +19,7 @@ from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
 from tests.students.cases import PROMPT_LENGTHS, TEXTS
-from tests.students.conftest import case, real_student_folder, written
+from tests.students.conftest import case, written
 from tests.students.torch_oracle import GOLDENS, MAX_LENGTH
 
 __all__ = ["case", "real_student_folder", "written"]  # fixtures of the room whose students we run
