@@ -22,7 +22,7 @@ from tests.students.cases import PROMPT_LENGTHS, TEXTS
 from tests.students.conftest import case, written
 from tests.students.torch_oracle import GOLDENS, MAX_LENGTH
 
-__all__ = ["case", "real_student_folder", "written"]  # fixtures of the room whose students we run
+__all__ = ["case", "written"]  # fixtures of the room whose students we run
 
 PROMPTS = [text[:prompt] for text, prompt in zip(TEXTS, PROMPT_LENGTHS, strict=True)]
 
