@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftcot_jax.cli import main
+from ftcot_jax.config import load_recipe
 from tests.stages.test_road import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,16 @@ def test_recipe_commands_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert run(words, monkeypatch) == 0
     assert (tmp_path / "runs" / "tiny" / "report" / "report.md").is_file()
     assert list((tmp_path / "runs" / "mine" / "artifacts").glob("student-*"))
+
+
+def test_quickstart_variants_are_valid_recipes() -> None:
+    variants = [shlex.split(command)[2:] for command in COMMANDS if command.startswith("ftcot quickstart ")]
+    assert len(variants) == 1
+    for words in variants:
+        overrides = words[: words.index("--out")]
+        recipe, trials = load_recipe(str(ROOT / "ftcot_jax/recipes/quickstart.yaml"), overrides)
+        assert recipe.teacher is not None
+        assert (recipe.teacher.wordings, len(trials)) == (1, 6)
 
 
 def test_data_commands(shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
