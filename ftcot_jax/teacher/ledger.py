@@ -106,7 +106,8 @@ class Ledger:
             )
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has already rolled it back
+                self._db.execute("ROLLBACK")
             raise
 
     def failed(self, attempt: int, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -101,6 +102,11 @@ async def _sample(
                     group.create_task(work(client))
         except* FtcotError as errors:
             raise errors.exceptions[0] from None
+        except* sqlite3.Error as errors:
+            raise FtcotError(
+                f"the ledger cannot be written ({errors.exceptions[0]}); what was bought before is in it: make room "
+                "and run the same command again"
+            ) from None
     done.sort(key=lambda row: (row.sample_index, row.completion_index))
     return Sampled(done, refused, ledger.account())
 

@@ -47,9 +47,7 @@ class Checkpoints:
             if response is not None and jax.default_backend() == "cpu":
                 response.result()
         except (OSError, ValueError) as error:
-            if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-                raise
-            self._say(f"checkpoint {tick} not saved, the disk of {self._folder} is full; the run goes on")
+            self._report_full_disk(error)
 
     def restore(
         self, like: SlotState, mesh: jax.sharding.Mesh, rules: Rules
@@ -96,7 +94,16 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for the last save."""
-        self._checkpointer.close()
+        try:
+            self._checkpointer.close()
+        except (OSError, ValueError) as error:  # a failed save is raised once more when its writer is joined
+            self._report_full_disk(error)
+
+    def _report_full_disk(self, error: Exception) -> None:
+        """Says so and lets the run go on if the disk is full; raises any other error."""
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise error
+        self._say(f"a checkpoint was not saved, the disk of {self._folder} is full; the run goes on, make room")
 
     def _warn(self, step: int, error: Exception) -> None:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]

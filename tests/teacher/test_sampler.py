@@ -16,6 +16,7 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
 from ftcot_jax.teacher import client
+from ftcot_jax.teacher import ledger as ledger_module
 from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.settings import TeacherSettings
 from tests.teacher.fault_server import (
@@ -188,6 +189,17 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
     (tmp_path / "ledger").write_text("something else, long enough to be no database " * 50)
     with FaultServer().serving() as server, pytest.raises(FtcotError, match="ledger: not a ledger"):
         ask(server, tmp_path / "ledger")
+
+
+def test_a_ledger_that_cannot_grow_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own page limit stands in for a full disk; with room again the run goes on."""
+    small = "PRAGMA max_page_count = 8;"
+    monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + small)
+    with FaultServer().serving() as server:
+        with pytest.raises(FtcotError, match=r"the ledger cannot be written \(database or disk is full\)"):
+            ask(server, tmp_path / "ledger", diversity=40)
+        monkeypatch.undo()
+        assert_whole(ask(server, tmp_path / "ledger", diversity=40), diversity=40)
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,3 +208,23 @@ def test_a_damaged_checkpoint_is_skipped_and_another_student_refused(tmp_path: P
     assert "6 is damaged" in lines[0]
     with pytest.raises(FtcotError, match=r"checkpoint of another student \(tiny, not larger\)"):
         Checkpoints(epath.Path(tmp_path), "larger", lines.append).restore(like, mesh, ())
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    checkpoints = Checkpoints(epath.Path(tmp_path), "tiny", lines.append)
+    state = empty_slots(new_state(STUDENT.init(0), make_trials()[0].hyper), 1, make_mesh(MeshSettings()), ())
+
+    def fails(number: int) -> None:
+        def save(*args: Any, **kwargs: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(checkpoints._checkpointer, "save_checkpointables_async", save)
+
+    fails(28)  # ENOSPC
+    checkpoints.save(1, state, {"slots": [None]})
+    assert len(lines) == 1
+    assert f"the disk of {tmp_path} is full; the run goes on" in lines[0]
+    fails(13)  # anything else is not swallowed
+    with pytest.raises(OSError, match="Permission denied"):
+        checkpoints.save(2, state, {"slots": [None]})
