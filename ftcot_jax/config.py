@@ -18,7 +18,9 @@ from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.records.tokenize import RecordSettings
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.sweeps.grid import Point, SweepSettings, expand
+from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.tasks.templates import OwnTemplate
 from ftcot_jax.teacher.settings import TeacherSettings
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
 
@@ -34,7 +36,13 @@ class Recipe(BaseModel):
     task: TaskSettings
     teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")
     select: SelectSettings = SelectSettings()
-    template: str = Field("ft_cot_token", description="Prompt and label form the student is trained and asked with.")
+    template: str | OwnTemplate = Field(
+        "ft_cot_token", description="Prompt and label form the student is trained and asked with: a name, or your own."
+    )
+    chat: bool = Field(False, description="Ask the student through its own chat template.")
+    scoring: Scoring = Field(
+        "paper", description="paper: the reference's rules, with what they get wrong; robust: what a reader would say."
+    )
     student: StudentSettings
     records: RecordSettings = RecordSettings()
     train: TrainSettings = TrainSettings()

@@ -16,7 +16,7 @@ from etils import epath
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.evaluate import evaluate_params
+from ftcot_jax.stages.evaluate import evaluate_look
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.save import save_student
@@ -113,7 +113,7 @@ class _Listener:
         self.failures: dict[str, str] = {}
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
-        evaluate_params(self._place, self._jobs[trial.key], step, params)
+        evaluate_look(self._place, self._jobs[trial.key], step, params)
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         job = self._jobs[trial.key]
@@ -126,7 +126,7 @@ class _Listener:
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)
-        evaluate_params(self._place, job, job.steps, params)
+        evaluate_look(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self.failures[trial.name] = reason

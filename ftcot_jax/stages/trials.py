@@ -64,8 +64,8 @@ class Job:
         """Steps after which the student is scored on the way; the last step is scored by the evaluate stage."""
         settings: EvaluateSettings = self.spec.recipe.evaluate
         looks = {0} if settings.before else set()
-        if settings.every_epochs is not None:
-            looks |= set(range(0, self.steps, settings.every_epochs * self.steps_per_epoch)) - {0}
+        if settings.look_epochs is not None:
+            looks |= set(range(0, self.steps, settings.look_epochs * self.steps_per_epoch)) - {0}
         return frozenset(looks - {self.steps})
 
     def initial_params(self) -> Any:
@@ -108,6 +108,8 @@ def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
     student = place.student(spec.recipe)
     if student.kind != "decoder":
         raise UsageError(f"{spec.name}: student: {student.architecture} is an encoder-decoder; only decoders train yet")
+    if spec.recipe.evaluate.selection == "best_on_validation" and not place.task(spec.recipe).split.validation:
+        raise UsageError(f"{spec.name}: evaluate.selection=best_on_validation needs task.validation questions")
     records = trial_records(place, spec.recipe)
     longest = int(records.table.lengths[records.selection.chosen].max())
     assert longest <= student.context_length  # tokenizing refused or dropped longer ones
