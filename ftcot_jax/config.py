@@ -6,11 +6,11 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.evaluation.settings import EvaluateSettings
@@ -24,6 +24,12 @@ from ftcot_jax.tasks.templates import OwnTemplate
 from ftcot_jax.teacher.settings import TeacherSettings
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
 
+# The tags start with a dash, so that they can be told from keys when an error is explained.
+TemplateChoice = Annotated[
+    Annotated[str, Tag("-name")] | Annotated[OwnTemplate, Tag("-own")],
+    Discriminator(lambda given: "-name" if isinstance(given, str) else "-own"),
+]
+
 
 class Recipe(BaseModel):
     """One experiment: from questions to scored students."""
@@ -36,7 +42,7 @@ class Recipe(BaseModel):
     task: TaskSettings
     teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")
     select: SelectSettings = SelectSettings()
-    template: str | OwnTemplate = Field(
+    template: TemplateChoice = Field(
         "ft_cot_token", description="Prompt and label form the student is trained and asked with: a name, or your own."
     )
     chat: bool = Field(False, description="Ask the student through its own chat template.")
@@ -149,7 +155,7 @@ def _validate(raw: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _explain(raw: Mapping[str, Any], problem: Any, where: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("-"))
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}'{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
     if problem["type"] == "missing":

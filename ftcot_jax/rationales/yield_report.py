@@ -46,7 +46,11 @@ class YieldRow:
 
 
 def yield_rows(table: PairTable, settings: SelectSettings) -> list[YieldRow]:
-    """A row for each D of 1, 2, 4, ... and the largest there is; a D that keeps nothing has no row."""
+    """A row for each D of 1, 2, 4, ... and the largest there is; a D that keeps nothing has no row.
+
+    Raises:
+      FtcotError: no D keeps anything.
+    """
     most = int(table.completion_index.max()) + 1
     sizes = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
     rows = []
@@ -73,6 +77,8 @@ def yield_rows(table: PairTable, settings: SelectSettings) -> list[YieldRow]:
                 },
             )
         )
+    if not rows:
+        select(table, settings.model_copy(update={"diversity": None}))
     return rows
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.pairs import Pair
 from ftcot_jax.rationales.select import PairTable
 from ftcot_jax.rationales.settings import SelectSettings
@@ -42,6 +45,8 @@ def test_rows_by_diversity() -> None:
 def test_a_diversity_that_keeps_nothing_has_no_row() -> None:
     rows = yield_rows(TABLE, SelectSettings(min_words=4))
     assert [(row.diversity, row.counts.kept, row.counts.out_of_length) for row in rows] == [(4, 1, 3)]
+    with pytest.raises(FtcotError, match=r"0 of 12 rationales are right.*out of length: 4"):
+        yield_rows(TABLE, SelectSettings(min_words=5))
 
 
 def test_table_json_and_picture(tmp_path: Path) -> None:
