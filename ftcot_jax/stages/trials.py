@@ -12,7 +12,7 @@ import numpy as np
 
 from ftcot_jax.artifacts import Artifact, address
 from ftcot_jax.config import TrialRecipe
-from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.errors import FtcotError
 from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.records.plan import TrialData
 from ftcot_jax.stages.data import TrialRecords, trial_records
@@ -106,8 +106,6 @@ def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
 
 def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
     student = place.student(spec.recipe)
-    if student.kind != "decoder":
-        raise UsageError(f"{spec.name}: student: {student.architecture} is an encoder-decoder; only decoders train yet")
     records = trial_records(place, spec.recipe)
     longest = int(records.table.lengths[records.selection.chosen].max())
     assert longest <= student.context_length  # tokenizing refused or dropped longer ones

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftcot_jax.records.batch import PlannedBatch, assemble, device_table
+from ftcot_jax.records.batch import assemble, device_table
 from ftcot_jax.records.plan import Planner, TrialData
 from tests.records.test_plan import make_table
 
@@ -16,12 +16,12 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
     for step in range(trial.steps_per_epoch):
         records = trial.at(step)
         planned, shape = planner.batch(records)
-        batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
-        tokens, segments, positions, names = (np.asarray(part) for part in batch[:4])
+        batch = assemble(device_table(table), planned, shape)
+        tokens, segments, positions, names = (np.asarray(part) for part in batch.text)
         assert tokens.shape == (shape.rows, shape.length)
         expected_labels = []
         for place, record in enumerate(records):
-            row, start, length = planned.row[place], planned.start[place], table.lengths[record]
+            row, start, length = planned.row[place], int(planned.start[place, 0]), table.lengths[record]
             inside = slice(start, start + length)
             np.testing.assert_array_equal(tokens[row, inside], table.record(record))
             np.testing.assert_array_equal(segments[row, inside], place + 1)
@@ -45,6 +45,6 @@ def test_an_empty_batch_has_no_tokens_and_no_labels() -> None:
     table = make_table(np.random.default_rng(5), count=4)
     planner = Planner.for_trials(table, [TrialData(np.arange(4), seed=0, batch_examples=4)], width=16)
     planned, shape = planner.batch(np.zeros(0, int))
-    batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
-    assert int((batch.segments > 0).sum()) == 0
+    batch = assemble(device_table(table), planned, shape)
+    assert int((batch.text.segments > 0).sum()) == 0
     assert float(batch.label_weight.sum()) == 0

@@ -51,9 +51,9 @@ def test_order_differs_by_epoch_and_seed_but_never_by_call() -> None:
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=64))
 @settings(max_examples=100, deadline=None)
 def test_packed_records_lie_apart_inside_their_rows(lengths: list[int]) -> None:
-    packing = pack(np.array(lengths), 40)
+    packing = pack(np.array(lengths)[:, None], (40,))
     filled = np.zeros((packing.rows, 40), int)
-    for length, row, start in zip(lengths, packing.row, packing.start, strict=True):
+    for length, row, start in zip(lengths, packing.row, packing.start[:, 0], strict=True):
         assert start + length <= 40
         filled[row, start : start + length] += 1
     assert filled.max() == 1
@@ -62,19 +62,19 @@ def test_packed_records_lie_apart_inside_their_rows(lengths: list[int]) -> None:
     used = filled.sum(axis=1)
     for row in range(packing.rows):
         opener = next(
-            n for n, (r, at) in enumerate(zip(packing.row, packing.start, strict=True)) if (r, at) == (row, 0)
+            n for n, (r, at) in enumerate(zip(packing.row, packing.start[:, 0], strict=True)) if (r, at) == (row, 0)
         )
         assert all(used[earlier] + lengths[opener] > 40 for earlier in range(row))
 
 
 def test_a_record_longer_than_the_row_is_refused() -> None:
     with pytest.raises(ValueError, match="record of 9 tokens does not fit a row of 8"):
-        pack(np.array([3, 9]), 8)
+        pack(np.array([[3], [9]]), (8,))
 
 
 def test_shapes_cover_the_worst_batch_and_waste_little() -> None:
     needs = [(4, 100)] * 50 + [(5, 120)] * 50 + [(6, 130)] * 5
-    shapes = choose_shapes(needs, row_length=64, worst_rows=8, worst_labels=500, examples=8)
+    shapes = choose_shapes(needs, room=(64,), worst_rows=8, worst_labels=500, examples=8)
     assert shapes == (
         BatchShape(4, 64, 128, 8),
         BatchShape(5, 64, 128, 8),
