@@ -2,8 +2,9 @@
 
 A step's batch holds exactly the records the padded reference would hold; packing only decides where in a
 rows x length block each one lies. A record of an encoder-decoder has two parts, its target and its source, which
-lie in the same row of two such blocks, so that attention between them stays within the row. A compiled program needs fixed shapes, so each step uses the smallest of a
-few ready shapes that its records fit; the largest is the worst case, so every step fits one.
+lie in the same row of two such blocks, so that attention between them stays within the row. A compiled program
+needs fixed shapes, so each step uses the smallest of a few ready shapes that its records fit; the largest is the
+worst case, so every step fits one.
 """
 
 from __future__ import annotations

@@ -154,11 +154,12 @@ def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) ->
     seed = dropout_seed(state.hyper.seed, state.step)
     loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch, seed)
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
+    tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
         loss=loss,
         gradient_norm=optax.tree.norm(gradients),
         learning_rate=learning_rate(state.hyper, state.step),
-        tokens=sum((rows.segments > 0).sum() for rows in batch[:2] if rows is not None).astype(jnp.float32),
+        tokens=jnp.stack(tokens).sum().astype(jnp.float32),
         labels=batch.label_weight.sum(),
     )
     return state._replace(
@@ -200,9 +201,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
         return jax.lax.map(lambda pair: one(*pair), (state, batch))
 
     @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
-    def step(
-        state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape
-    ) -> tuple[SlotState, Metrics]:
+    def step(state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape) -> tuple[SlotState, Metrics]:
         batch = jax.vmap(lambda slot: build(table, slot, shape))(planned)
         if mesh.size > 1:
             text, source = jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))

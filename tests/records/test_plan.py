@@ -101,3 +101,31 @@ def test_every_planned_batch_fits_its_shape(seed: int, batch: int, multiple: int
             assert shape.rows % multiple == 0
             assert planned.row.max() < shape.rows
             assert table.label_lengths[records].sum() <= shape.labels
+
+
+@given(parts=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20)), min_size=1, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_pairs_lie_apart_in_one_row_of_both_blocks(parts: list[tuple[int, int]]) -> None:
+    packing = pack(np.array(parts), (30, 20))
+    for part, room in enumerate((30, 20)):
+        filled = np.zeros((packing.rows, room), int)
+        for lengths, row, start in zip(parts, packing.row, packing.start[:, part], strict=True):
+            assert start + lengths[part] <= room
+            filled[row, start : start + lengths[part]] += 1
+        assert filled.max() == 1
+        assert filled.sum() == sum(lengths[part] for lengths in parts)
+
+
+@given(seed=st.integers(0, 1000), batch=st.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_every_planned_batch_of_pairs_fits_its_shape(seed: int, batch: int) -> None:
+    table = make_table(np.random.default_rng(seed), count=40)
+    trial = TrialData(np.arange(40), seed, batch)
+    planner = Planner.for_trials(table, [trial], width=16, kind="encoder_decoder")
+    for step in range(2 * trial.steps_per_epoch):
+        records = trial.at(step)
+        planned, shape = planner.batch(records)
+        count = len(records)
+        assert (planned.start[:count, 0] + table.label_lengths[records]).max() <= shape.length
+        assert (planned.start[:count, 1] + table.prompt_lengths[records] + 1).max() <= shape.source_length
+        assert planned.row.max() < shape.rows

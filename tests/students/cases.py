@@ -110,12 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def write_case(name: str, folder: Path, dtype: Any = np.float32) -> Student:
     """Writes the case's checkpoint into the folder and returns its student."""
-    return write_checkpoint(CASES[name], folder, dtype)
-
-
-def write_checkpoint(fields: dict[str, Any], folder: Path, dtype: Any = np.float32) -> Student:
-    """Writes a checkpoint of the architecture that these config fields describe, and returns its student."""
-    scratch = load_student(StudentSettings(scratch=fields), WORDS)
+    scratch = load_student(StudentSettings(scratch=CASES[name]), WORDS)
     scratch.config.architectures = [scratch.architecture]
     folder.mkdir(parents=True, exist_ok=True)
     scratch.config.save_pretrained(folder)
