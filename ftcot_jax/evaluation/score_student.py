@@ -71,7 +71,7 @@ def score_student(
     written = generate(
         student,
         params,
-        student.encode(prompts),
+        student.encode_prompts(prompts),
         max_length=settings.max_length,
         batch_rows=settings.batch_rows,
         stop=ask.template.stop,

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack
 from ftcot_jax.records.table import RecordTable
+
+Kind = Literal["decoder", "encoder_decoder"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,14 +54,13 @@ def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
-@dataclasses.dataclass(frozen=True)
-class StepBatch:
-    """One slot's batch at one step, as the few integers the device needs to build it.
+class StepBatch(NamedTuple):
+    """One slot's batch at one step, as the few integers the device needs to build it; or S slots', stacked.
 
     Attributes:
       record: (B,) int32 numbers in the record table, -1 where the batch holds fewer.
       row: (B,) int32 row each record lies in.
-      start: (B,) int32 first position of the record in its row.
+      start: (B, P) int32 first position of each of its parts in that row; see `pack`.
     """
 
     record: np.ndarray
@@ -65,9 +68,22 @@ class StepBatch:
     start: np.ndarray
 
     @classmethod
-    def empty(cls, examples: int) -> StepBatch:
+    def empty(cls, shape: BatchShape) -> StepBatch:
         """A batch of no records, for a slot that has no trial."""
-        return cls(np.full(examples, -1, np.int32), np.zeros(examples, np.int32), np.zeros(examples, np.int32))
+        parts = 2 if shape.source_length else 1
+        count = shape.examples
+        return cls(np.full(count, -1, np.int32), np.zeros(count, np.int32), np.zeros((count, parts), np.int32))
+
+
+def part_lengths(table: RecordTable, kind: Kind) -> np.ndarray:
+    """(N, P) int32: what each record takes of its row's room.
+
+    A decoder reads prompt and label as one text. An encoder-decoder's target is the label, each token predicted
+    from the one before it, its source the prompt with the end token.
+    """
+    if kind == "decoder":
+        return table.lengths[:, None]
+    return np.stack([table.label_lengths, table.prompt_lengths + 1], 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,13 +91,15 @@ class Planner:
     """Packs the batches of the trials that share a compiled program.
 
     Attributes:
-      lengths: (N,) int32 tokens of each record of the shared table.
+      lengths: (N, P) int32 tokens of each part of each record of the shared table.
       label_lengths: (N,) int32 label tokens of each record.
+      room: (P,) tokens a row has for each part.
       shapes: the compiled batch shapes, smallest first.
     """
 
     lengths: np.ndarray
     label_lengths: np.ndarray
+    room: tuple[int, ...]
     shapes: tuple[BatchShape, ...]
 
     @classmethod
@@ -91,6 +109,7 @@ class Planner:
         trials: Sequence[TrialData],
         *,
         width: int,
+        kind: Kind = "decoder",
         row_multiple: int = 1,
         length_multiple: int = 16,
     ) -> Planner:
@@ -100,31 +119,31 @@ class Planner:
           table: the records of all the trials.
           trials: trials with one `batch_examples`.
           width: the students' hidden width, which sets how much attention over longer rows costs.
+          kind: the students'.
           row_multiple: rows must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
         """
         used = np.unique(np.concatenate([trial.records for trial in trials]))
-        lengths, labels = table.lengths, table.label_lengths
-        longest = int(-(-lengths[used].max() // length_multiple) * length_multiple)
+        lengths, labels = part_lengths(table, kind), table.label_lengths
+        longest = -(-lengths[used].max(0) // length_multiple) * length_multiple
         examples = max(trial.batch_examples for trial in trials)
         batches = [trial.at(step) for trial in trials for step in range(trial.steps_per_epoch)]
-        row_length = _cheapest_row_length([lengths[records] for records in batches], longest, width)
-        needs = [(pack(lengths[records], row_length).rows, int(labels[records].sum())) for records in batches]
+        room = _cheapest_room([lengths[records] for records in batches], longest, width)
+        needs = [(pack(lengths[records], room).rows, int(labels[records].sum())) for records in batches]
         shapes = choose_shapes(
             needs,
-            row_length=row_length,
+            room=room,
             worst_rows=examples,
             worst_labels=int(np.sort(labels[used])[-examples:].sum()),
             examples=examples,
             row_multiple=row_multiple,
         )
-        return cls(lengths, labels, shapes)
+        return cls(lengths, labels, room, shapes)
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
         """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
-        packing = pack(self.lengths[records], self.shapes[0].length)
-        examples = self.shapes[0].examples
-        batch = StepBatch.empty(examples)
+        packing = pack(self.lengths[records], self.room)
+        batch = StepBatch.empty(self.shapes[0])
         batch.record[: len(records)] = records
         batch.row[: len(records)] = packing.row
         batch.start[: len(records)] = packing.start
@@ -139,12 +158,19 @@ _TRIED_BATCHES = 200
 _EQUAL_AT_WIDTHS = 5
 
 
-def _cheapest_row_length(batches: Sequence[np.ndarray], longest: int, width: int) -> int:
-    """The row length whose rows, packed with sample batches' records, cost the least arithmetic."""
+def _cheapest_room(batches: Sequence[np.ndarray], longest: np.ndarray, width: int) -> tuple[int, ...]:
+    """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic."""
     sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
+    candidates = [tuple(room.tolist()) for room in longest * np.array(_multiples(len(longest)))]
 
-    def cost(row_length: int) -> float:
-        tokens = sum(pack(lengths, row_length).rows for lengths in sample) * row_length
-        return tokens * (1 + row_length / (_EQUAL_AT_WIDTHS * width))
+    def cost(room: tuple[int, ...]) -> float:
+        target, *source = room
+        row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
+        row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
+        return row * sum(pack(lengths, room).rows for lengths in sample)
 
-    return min((longest * multiple for multiple in _ROW_MULTIPLES), key=cost)
+    return min(candidates, key=cost)
+
+
+def _multiples(parts: int) -> list[tuple[int, ...]]:
+    return list(itertools.product(_ROW_MULTIPLES, repeat=parts))

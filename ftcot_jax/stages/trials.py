@@ -106,8 +106,6 @@ def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
 
 def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
     student = place.student(spec.recipe)
-    if student.kind != "decoder":
-        raise UsageError(f"{spec.name}: student: {student.architecture} is an encoder-decoder; only decoders train yet")
     if spec.recipe.evaluate.selection == "best_on_validation" and not place.task(spec.recipe).split.validation:
         raise UsageError(f"{spec.name}: evaluate.selection=best_on_validation needs task.validation questions")
     records = trial_records(place, spec.recipe)

@@ -51,9 +51,9 @@ def test_order_differs_by_epoch_and_seed_but_never_by_call() -> None:
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=64))
 @settings(max_examples=100, deadline=None)
 def test_packed_records_lie_apart_inside_their_rows(lengths: list[int]) -> None:
-    packing = pack(np.array(lengths), 40)
+    packing = pack(np.array(lengths)[:, None], (40,))
     filled = np.zeros((packing.rows, 40), int)
-    for length, row, start in zip(lengths, packing.row, packing.start, strict=True):
+    for length, row, start in zip(lengths, packing.row, packing.start[:, 0], strict=True):
         assert start + length <= 40
         filled[row, start : start + length] += 1
     assert filled.max() == 1
@@ -62,19 +62,19 @@ def test_packed_records_lie_apart_inside_their_rows(lengths: list[int]) -> None:
     used = filled.sum(axis=1)
     for row in range(packing.rows):
         opener = next(
-            n for n, (r, at) in enumerate(zip(packing.row, packing.start, strict=True)) if (r, at) == (row, 0)
+            n for n, (r, at) in enumerate(zip(packing.row, packing.start[:, 0], strict=True)) if (r, at) == (row, 0)
         )
         assert all(used[earlier] + lengths[opener] > 40 for earlier in range(row))
 
 
 def test_a_record_longer_than_the_row_is_refused() -> None:
     with pytest.raises(ValueError, match="record of 9 tokens does not fit a row of 8"):
-        pack(np.array([3, 9]), 8)
+        pack(np.array([[3], [9]]), (8,))
 
 
 def test_shapes_cover_the_worst_batch_and_waste_little() -> None:
     needs = [(4, 100)] * 50 + [(5, 120)] * 50 + [(6, 130)] * 5
-    shapes = choose_shapes(needs, row_length=64, worst_rows=8, worst_labels=500, examples=8)
+    shapes = choose_shapes(needs, room=(64,), worst_rows=8, worst_labels=500, examples=8)
     assert shapes == (
         BatchShape(4, 64, 128, 8),
         BatchShape(5, 64, 128, 8),
@@ -101,3 +101,31 @@ def test_every_planned_batch_fits_its_shape(seed: int, batch: int, multiple: int
             assert shape.rows % multiple == 0
             assert planned.row.max() < shape.rows
             assert table.label_lengths[records].sum() <= shape.labels
+
+
+@given(parts=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20)), min_size=1, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_pairs_lie_apart_in_one_row_of_both_blocks(parts: list[tuple[int, int]]) -> None:
+    packing = pack(np.array(parts), (30, 20))
+    for part, room in enumerate((30, 20)):
+        filled = np.zeros((packing.rows, room), int)
+        for lengths, row, start in zip(parts, packing.row, packing.start[:, part], strict=True):
+            assert start + lengths[part] <= room
+            filled[row, start : start + lengths[part]] += 1
+        assert filled.max() == 1
+        assert filled.sum() == sum(lengths[part] for lengths in parts)
+
+
+@given(seed=st.integers(0, 1000), batch=st.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_every_planned_batch_of_pairs_fits_its_shape(seed: int, batch: int) -> None:
+    table = make_table(np.random.default_rng(seed), count=40)
+    trial = TrialData(np.arange(40), seed, batch)
+    planner = Planner.for_trials(table, [trial], width=16, kind="encoder_decoder")
+    for step in range(2 * trial.steps_per_epoch):
+        records = trial.at(step)
+        planned, shape = planner.batch(records)
+        count = len(records)
+        assert (planned.start[:count, 0] + table.label_lengths[records]).max() <= shape.length
+        assert (planned.start[:count, 1] + table.prompt_lengths[records] + 1).max() <= shape.source_length
+        assert planned.row.max() < shape.rows
