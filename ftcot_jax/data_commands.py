@@ -114,6 +114,21 @@ def data_pairs(
         print(f"{file}: {count} pairs")
 
 
+@data_app.command("show")
+def data_show(
+    recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Records of each trial.")] = 3,
+    out: Annotated[str | None, typer.Option(help="The run's folder; default: runs/NAME.")] = None,
+) -> None:
+    """Prints token records as text, between brackets what the student learns to write."""
+    from ftcot_jax.config import load_recipe
+    from ftcot_jax.stages.show_records import show
+
+    for text in show(*load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])]), count):
+        print(text)
+
+
 def _upstream() -> list[str]:
     from ftcot_jax.tasks.registry import TASKS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -152,4 +153,12 @@ def test_pairs_for_other_trainers(
     ftcot(monkeypatch, capsys, *common, "--form", "openai-completion")
     first = json.loads((folder / "to" / "D1.jsonl").read_text().splitlines()[0])
     assert first["completion"].endswith(" END")
+    shown = ftcot(monkeypatch, capsys, "data", "show", str(recipe), "--count", "1", "--out", str(folder / "out"))
+    first = re.search(
+        r"record \d+: question (\d+), completion [01], right; 5 \+ 8 tokens\n(.*)⟦(.*)⟧", shown.split("D2:")[1]
+    )
+    assert first is not None
+    number = int(first[1])
+    assert first[2] == f"{number} + 1 ? ###"
+    assert first[3] == f"{number} + 1 = {number + 1} --> {number + 1}END"
     assert "--form is one of" in ftcot(monkeypatch, capsys, *common, "--form", "csv", code=2)

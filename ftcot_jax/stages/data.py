@@ -20,6 +20,7 @@ from ftcot_jax.rationales.judge import judge
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
 from ftcot_jax.rationales.select import PairTable, Selection, select
 from ftcot_jax.records.builder import read_records, write_records
+from ftcot_jax.records.manifest import Made
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import tokenize_pairs
 from ftcot_jax.stages.place import Place, digest
@@ -125,7 +126,7 @@ def tokenize(place: Place, recipe: Recipe) -> Artifact:
     student, source = place.student(recipe), curate(place, recipe)
     inputs = {
         "pairs": source.address,
-        "tokenizer": digest(student.tokenizer.backend_tokenizer.to_str(), student.eos_id),
+        "tokenizer": _made(place, recipe).tokenizer,
         "context": student.context_length,
         "settings": recipe.records.model_dump(),
     }
@@ -138,7 +139,7 @@ def tokenize(place: Place, recipe: Recipe) -> Artifact:
                 f"none of {len(pairs)} pairs of {place.task(recipe).task.key} became a record ({made.too_long} too "
                 "long); check the completions and records.max_length"
             )
-        write_records(folder / "records", made.pairs)
+        write_records(folder / "records", made.pairs, _made(place, recipe))
         tokens = [len(pair.input_ids) + len(pair.label_ids) for pair in made.pairs]
         return {"records": len(made.pairs), "too_long": made.too_long, "tokens": sum(tokens), "longest": max(tokens)}
 
@@ -154,7 +155,7 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     """
     artifact = tokenize(place, recipe)
     with place.timed("tokenize"):
-        table = _read_table(str(artifact.path / "records"))
+        table = _read_table(str(artifact.path / "records"), _made(place, recipe).model_dump_json())
         pairs = pair_table(place, recipe)
         records = {
             (int(sample), int(completion)): number
@@ -211,5 +212,13 @@ def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTab
 
 
 @functools.lru_cache(maxsize=64)
-def _read_table(folder: str) -> RecordTable:
-    return read_records(epath.Path(folder))
+def _read_table(folder: str, made: str) -> RecordTable:
+    return read_records(epath.Path(folder), Made.model_validate_json(made))
+
+
+def _made(place: Place, recipe: Recipe) -> Made:
+    """What the recipe's records are made with."""
+    student = place.student(recipe)
+    tokenizer = digest(student.tokenizer.backend_tokenizer.to_str(), student.eos_id)
+    template = json.loads(json.dumps(dataclasses.asdict(place.template(recipe))))
+    return Made(tokenizer=tokenizer, template=template)
