@@ -51,19 +51,15 @@ def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
         raise ValueError(f"a record of {int(lengths_BxP[:, part].max())} tokens does not fit a row of {room[part]}")
     row = np.zeros(len(lengths_BxP), np.int32)
     start = np.zeros(lengths_BxP.shape, np.int32)
-    used: list[list[int]] = []
+    free = np.tile(np.array(room, np.int64), (len(lengths_BxP), 1))  # a row each is the worst case
+    rows = 0
     for record in np.argsort(-(lengths_BxP / room).max(1), kind="stable"):
-        lengths = lengths_BxP[record].tolist()
-        place = next((r for r, filled in enumerate(used) if _fits(filled, lengths, room)), len(used))
-        if place == len(used):
-            used.append([0] * len(room))
-        row[record], start[record] = place, used[place]
-        used[place] = [filled + length for filled, length in zip(used[place], lengths, strict=True)]
-    return Packing(row, start, rows=len(used))
-
-
-def _fits(filled: Sequence[int], lengths: Sequence[int], room: Sequence[int]) -> bool:
-    return all(at + length <= most for at, length, most in zip(filled, lengths, room, strict=True))
+        lengths = lengths_BxP[record]
+        place = int((free[: rows + 1] >= lengths).all(1).argmax())  # the row after the last is empty: it fits
+        row[record], start[record] = place, room - free[place]
+        free[place] -= lengths
+        rows = max(rows, place + 1)
+    return Packing(row, start, rows)
 
 
 def choose_shapes(

@@ -58,7 +58,7 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
             "dataset_key": data.task.key,
             "finetune_key": job.key,
             "train_key": job.key,
-            "epoch": step // job.steps_per_epoch,
+            "epoch": int(job.data.epochs_at(step)),
             "prediction_template": asking.template.name,
         }
         write_completions(folder / PREDICTIONS, metadata, scores.completions)

@@ -69,7 +69,7 @@ def _result(place: Place, job: Job) -> TrialResult | None:
         before=None if before is None else before.manifest["summary"],
         selection=dataclasses.asdict(job.records.selection.report),
         chosen_by=job.spec.recipe.evaluate.selection,
-        epoch=step / job.steps_per_epoch,
+        epoch=round(job.data.epochs_at(step), 3),
     )
 
 
@@ -86,8 +86,9 @@ def _selection_label(results: Sequence[TrialResult]) -> str:
 def _training_lines(results: Sequence[TrialResult]) -> str:
     """A line a trial: loss, speed, accuracy before and after."""
     lines = [
-        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | training s | scoring s |",
-        "|---|---|---|---|---|---|",
+        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | rows filled % | training s "
+        "| scoring s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in results:
         training: dict[str, Any] = row.training
@@ -96,6 +97,6 @@ def _training_lines(results: Sequence[TrialResult]) -> str:
         lines.append(
             f"| {row.name} | {training['loss_first']:.3f} -> {training['loss_last']:.3f} "
             f"| {before}{100 * row.scores['accuracy']:.1f} | {'' if speed is None else f'{speed:.1f}'} "
-            f"| {training['seconds']:.1f} | {row.scores['seconds']:.1f} |"
+            f"| {100 * training['packing_efficiency']:.1f} | {training['seconds']:.1f} | {row.scores['seconds']:.1f} |"
         )
     return "\n".join(lines) + "\n"

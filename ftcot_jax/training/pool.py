@@ -242,7 +242,8 @@ class Pool:
                     self._listener.look(seat.trial, seat.step, self._params(slot))
                 if seat.step < seat.trial.steps:
                     break
-                summary = {"seconds": seat.seconds, "examples": seat.examples}
+                efficiency = self._planner.efficiency(seat.trial.data)
+                summary = {"seconds": seat.seconds, "examples": seat.examples, "packing_efficiency": efficiency}
                 self._listener.finished(seat.trial, self._params(slot), summary)
                 self._leave(slot)
 

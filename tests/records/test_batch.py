@@ -14,7 +14,7 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
     table = make_table(np.random.default_rng(5), count=20)
     trial = TrialData(np.arange(20), seed=0, batch_examples=6)
     planner = Planner.for_trials(table, [trial], width=16)
-    for step in range(trial.steps_per_epoch):
+    for step in range(trial.steps_in(0)):
         records = trial.at(step)
         planned, shape = planner.batch(records)
         batch = assemble(device_table(table), planned, shape)
@@ -57,7 +57,7 @@ def test_rows_of_pairs_hold_sources_and_targets_under_one_segment() -> None:
     planner = Planner.for_trials(table, [trial], width=16, kind="encoder_decoder")
     start, end = 70, 71  # in no record
     build = jax.jit(assemble_pairs, static_argnames=("shape", "around"))
-    for step in range(trial.steps_per_epoch):
+    for step in range(trial.steps_in(0)):
         records = trial.at(step)
         planned, shape = planner.batch(records)
         batch = build(device_table(table), planned, shape, PairTokens(start, end))

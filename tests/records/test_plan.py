@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack
-from ftcot_jax.records.plan import Planner, TrialData
+from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
 from ftcot_jax.records.table import RecordTable
 
 
@@ -33,7 +33,7 @@ def make_table(rng: np.random.Generator, count: int, longest: int = 30) -> Recor
 def test_every_record_exactly_once_an_epoch(count: int, batch: int, seed: int, epoch: int) -> None:
     numbers = np.random.default_rng(count).permutation(count * 3)[:count]
     trial = TrialData(numbers, seed, batch)
-    steps = range(epoch * trial.steps_per_epoch, (epoch + 1) * trial.steps_per_epoch)
+    steps = range(epoch * trial.steps_in(0), (epoch + 1) * trial.steps_in(0))
     seen = [trial.at(step) for step in steps]
     assert sorted(np.concatenate(seen)) == sorted(numbers)
     assert all(len(records) == batch for records in seen[:-1])
@@ -93,7 +93,7 @@ def test_every_planned_batch_fits_its_shape(seed: int, batch: int, multiple: int
     trials = [TrialData(np.arange(0, 40), seed, batch), TrialData(np.arange(5, 12), seed + 1, batch)]
     planner = Planner.for_trials(table, trials, row_multiple=multiple, width=16)
     for trial in trials:
-        for step in range(3 * trial.steps_per_epoch):
+        for step in range(3 * trial.steps_in(0)):
             records = trial.at(step)
             planned, shape = planner.batch(records)
             assert list(planned.record[: len(records)]) == list(records)
@@ -122,10 +122,59 @@ def test_every_planned_batch_of_pairs_fits_its_shape(seed: int, batch: int) -> N
     table = make_table(np.random.default_rng(seed), count=40)
     trial = TrialData(np.arange(40), seed, batch)
     planner = Planner.for_trials(table, [trial], width=16, kind="encoder_decoder")
-    for step in range(2 * trial.steps_per_epoch):
+    for step in range(2 * trial.steps_in(0)):
         records = trial.at(step)
         planned, shape = planner.batch(records)
         count = len(records)
         assert (planned.start[:count, 0] + table.label_lengths[records]).max() <= shape.length
         assert (planned.start[:count, 1] + table.prompt_lengths[records] + 1).max() <= shape.source_length
         assert planned.row.max() < shape.rows
+
+
+@given(
+    lengths=st.lists(st.integers(1, 64), min_size=1, max_size=60),
+    rows=st.integers(1, 4),
+    seed=st.integers(0, 3),
+)
+def test_token_batches_hold_every_record_once_an_epoch_and_fit(lengths: list[int], rows: int, seed: int) -> None:
+    parts = np.array(lengths, np.int32)[:, None]
+    budget, most = TokenBudget.of(parts, 64 * rows, 64)
+    trial = TrialData(np.arange(100, 100 + len(lengths)), seed, most, budget)
+    step = 0
+    for epoch in range(3):
+        assert step == trial.first_step(epoch)
+        batches = [trial.at(step + number) for number in range(trial.steps_in(epoch))]
+        step += len(batches)
+        assert sorted(np.concatenate(batches)) == list(trial.records)
+        for batch in batches:
+            assert 1 <= len(batch) <= most
+            assert pack(parts[batch - 100], (64,)).rows <= rows
+        assert trial.epochs_at(step) == epoch + 1
+
+
+def test_token_batches_are_nearly_full_and_the_planner_takes_them() -> None:
+    lengths = np.random.RandomState(0).lognormal(4.8, 0.5, 3000).clip(8, 512).astype(np.int32)
+    table = RecordTable.from_rows(
+        [
+            {"input_ids": np.ones(n // 2), "label_ids": np.ones(n - n // 2), "sample_index": i, "completion_index": 0}
+            | {"correct": True}
+            for i, n in enumerate(lengths.tolist())
+        ]
+    )
+    budget, most = TokenBudget.of(lengths[:, None], 16384, 1024)
+    trial = TrialData(np.arange(3000), 1, most, budget)
+    planner = Planner.for_trials(table, [trial], width=64)
+    assert planner.efficiency(trial) > 0.95
+    records = trial.at(3)
+    batch, shape = planner.batch(records)
+    assert (shape.rows, shape.length) == (16, 1024)
+    assert sorted(batch.record[batch.record >= 0]) == sorted(records)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "row", "message"),
+    [(32, 64, "a batch of 32 tokens has no room for a row of 64"), (64, 32, "a record of 40 tokens does not fit")],
+)
+def test_a_budget_too_small_is_refused(tokens: int, row: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TokenBudget.of(np.array([[40]], np.int32), tokens, row)

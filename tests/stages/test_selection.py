@@ -97,3 +97,13 @@ def test_curate_writes_the_yield_report(tmp_path: Path) -> None:
 def test_an_own_template_with_a_bad_field_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"tiny\.yaml: template: prompt has an unknown field \{hint\}; it can hold"):
         run(tmp_path, "curate", 'template={prompt: "{question} {hint}", label: "{answer}"}')
+
+
+def test_batches_of_tokens(tmp_path: Path) -> None:
+    run(tmp_path, "run", "train.batch={tokens: 256, row_length: 64}", "train.epochs=2", "evaluate.every_epochs=1")
+    trial = json.loads((tmp_path / "report" / "trials.json").read_text())[0]
+    assert trial["training"]["epochs"] == 2.0
+    assert trial["training"]["packing_efficiency"] > 0.5
+    assert sorted({step for step, _ in scores(tmp_path)})[-1] == trial["training"]["steps"]
+    with pytest.raises(UsageError, match=r"tiny: train\.batch: a record of \d+ tokens does not fit a row of 16"):
+        run(tmp_path, "train", "train.batch={tokens: 256, row_length: 16}")

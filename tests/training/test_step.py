@@ -42,7 +42,7 @@ def test_packed_loss_and_gradient_equal_the_padded_ones() -> None:
     planner = Planner.for_trials(TABLE, [trial], width=16)
     params = STUDENT.init(0)
     table = device_table(TABLE)
-    for step in range(trial.steps_per_epoch):
+    for step in range(trial.steps_in(0)):
         records = trial.at(step)
         planned, shape = planner.batch(records)
         batch = assemble(table, planned, shape)
