@@ -58,6 +58,7 @@ class Store:
 
     root: epath.Path
     say: Callable[[str], None]
+    _said: set[str] = dataclasses.field(default_factory=set, init=False, repr=False)  # once is enough
 
     def find(self, kind: str, inputs: dict[str, Any]) -> Artifact | None:
         """Returns the finished artefact these inputs made, or None.
@@ -97,7 +98,9 @@ class Store:
         with self._lock(kind, inputs):
             found = self.find(kind, inputs)
             if found is not None:
-                self.say(f"{kind}: reusing {found.path}")
+                if found.name not in self._said:
+                    self.say(f"{kind}: reusing {found.path}")
+                    self._said.add(found.name)
                 return found
             started = time.time()
             name = f"{kind}-{address(kind, inputs)}"
@@ -118,6 +121,7 @@ class Store:
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
             folder = self.root / name
             partial.rename(folder)
+            self._said.add(name)
             self.say(f"{kind}: made {folder} in {manifest['seconds']:.1f} s")
             return Artifact(kind, manifest["address"], folder, manifest, fresh=True)
 

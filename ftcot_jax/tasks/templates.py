@@ -109,6 +109,10 @@ class OwnTemplate(BaseModel):
     def _fields_are_known(self) -> OwnTemplate:
         _check_fields("prompt", self.prompt, {"question"}, {"question"})
         _check_fields("label", self.label, {"answer"}, {"answer", "rationale"})
+        if self.answer_prefix is not None:
+            before = self.label.format(rationale="", answer="\0").partition("\0")[0]
+            if not self.answer_prefix.strip() or self.answer_prefix not in before:
+                raise ValueError(f"answer_prefix {self.answer_prefix!r} is not in the label before its answer")
         return self
 
     @property
@@ -118,9 +122,12 @@ class OwnTemplate(BaseModel):
 
 def _check_fields(which: str, form: str, needed: set[str], known: set[str]) -> None:
     try:
-        found = {field for _, field, _, _ in string.Formatter().parse(form) if field is not None}
+        parsed = [part for part in string.Formatter().parse(form) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{which} is no template ({error}); write {{{{ for a brace") from error
+    if any(specification or conversion for _, _, specification, conversion in parsed):
+        raise ValueError(f"{which} formats a field with : or !; a field is its name in braces, nothing else")
+    found = {str(field) for _, field, _, _ in parsed}
     unknown = sorted(found - known)
     if unknown:
         fields = ", ".join(f"{{{name}}}" for name in sorted(known))
