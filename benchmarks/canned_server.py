@@ -1,4 +1,4 @@
-"""A server that answers every POST with the same bytes, as fast as Python can: the client under test is the slower side.
+"""A server that answers every POST with the same bytes, faster than any client under test can ask.
 
 Run as a program it pins itself to a core, prints its port, and serves until its standard input closes.
 """
@@ -16,7 +16,9 @@ _RATIONALE = " He starts with 5 apples and buys 3 more, so there are 5 + 3 = 8 o
 
 def completion_body(choices: int) -> bytes:
     """An OpenAI completion answer with that many choices of about a hundred characters, all different."""
-    rows = [{"index": n, "text": f"{_RATIONALE} {n}", "logprobs": None, "finish_reason": "stop"} for n in range(choices)]
+    rows = [
+        {"index": n, "text": f"{_RATIONALE} {n}", "logprobs": None, "finish_reason": "stop"} for n in range(choices)
+    ]
     usage = {"prompt_tokens": 40, "completion_tokens": 30 * choices, "total_tokens": 40 + 30 * choices}
     head = {"id": "cmpl-0123456789", "object": "text_completion", "created": 1, "model": "teacher"}
     return json.dumps({**head, "choices": rows, "usage": usage}).encode()

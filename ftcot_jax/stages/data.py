@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +141,21 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     return TrialRecords(artifact, table, selection)
 
 
-def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[list[Completion], dict[str, Any]]:
+def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Collection[Completion], dict[str, Any]]:
     """The completions, and what the ledger says of them if they were bought."""
     if teacher.import_path:
         return import_completions(Path(teacher.import_path), data.questions), {}
     ledger = Path(place.folder / "ledger.sqlite")
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with show_progress("sample") as update:
-        sampled = sample(teacher, data.of(data.split.train), ledger, lambda done, total: update(done, total, ""))
+        sampled = sample(
+            teacher,
+            sorted(data.of(data.split.train), key=lambda question: question.sample_index),
+            ledger,
+            lambda tally: update(tally.done, tally.total, tally.note),
+            dataset=data.task.key,
+            say=lambda line: place.say(f"sample: {line}"),
+        )
     if sampled.refused:
         index, reason = next(iter(sampled.refused.items()))
         place.say(f"sample: the teacher refused {len(sampled.refused)} questions, the first {index}: {reason}")

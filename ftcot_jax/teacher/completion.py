@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def read_completions(path: str | os.PathLike[str]) -> CompletionFile:
 
 
 def write_completions(
-    path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Sequence[Completion]
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Iterable[Completion]
 ) -> None:
     """Writes a CompletionDataset file; a reader sees the old one or the new one, never half of it."""
     data: dict[str, list[dict[str, Any]]] = {}
