@@ -11,7 +11,7 @@ from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.endpoint import Endpoint
 from ftcot_jax.teacher.fleet import Fleet
 from ftcot_jax.teacher.group_commit import GroupCommit
-from ftcot_jax.teacher.ledger import IdentityMaker, Intent, Ledger, Outcome, Sample
+from ftcot_jax.teacher.ledger import IdentityMaker, Intent, Outcome, Sample
 from ftcot_jax.teacher.limits import backoff
 from ftcot_jax.teacher.money import Purse, prompt_tokens
 from ftcot_jax.teacher.settings import TeacherSettings
@@ -74,10 +74,8 @@ class Buyer:
       counts: of this run.
     """
 
-    def __init__(
-        self, settings: TeacherSettings, fleet: Fleet, ledger: Ledger, commits: GroupCommit, purse: Purse
-    ) -> None:
-        self._settings, self._fleet, self._ledger, self._commits, self._purse = settings, fleet, ledger, commits, purse
+    def __init__(self, settings: TeacherSettings, fleet: Fleet, commits: GroupCommit, purse: Purse) -> None:
+        self._settings, self._fleet, self._commits, self._purse = settings, fleet, commits, purse
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
         self.counts = Counts()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.teacher.ledger import BEAT_SECONDS, Intent, Ledger, Outcome
+from ftcot_jax.teacher.ledger import BEAT_SECONDS, Intent, Ledger, Outcome, Sample
 
 
 class GroupCommit:
@@ -23,6 +23,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._intents: list[tuple[Intent, asyncio.Future[int | None]]] = []
         self._outcomes: list[Outcome] = []
+        self._looks: list[tuple[Sequence[str], asyncio.Future[dict[str, dict[int, Sample]]]]] = []
         self._scheduled = False
 
     @contextlib.asynccontextmanager
@@ -44,6 +45,13 @@ class GroupCommit:
         self._schedule()
         return future
 
+    def look(self, requests: Sequence[str]) -> asyncio.Future[dict[str, dict[int, Sample]]]:
+        """`Ledger.samples_of`, read together with what others look for."""
+        future: asyncio.Future[dict[str, dict[int, Sample]]] = self._loop.create_future()
+        self._looks.append((requests, future))
+        self._schedule()
+        return future
+
     def note(self, outcome: Outcome) -> None:
         """Writes an outcome with the next transaction."""
         self._outcomes.append(outcome)
@@ -56,6 +64,8 @@ class GroupCommit:
 
     def _flush(self) -> None:
         self._scheduled = False
+        if self._looks:
+            self._read()
         if not self._intents and not self._outcomes:
             return
         waiting, outcomes = self._intents, self._outcomes
@@ -77,6 +87,13 @@ class GroupCommit:
                 future.set_result(attempt)
             elif attempt is not None:  # whoever asked was cancelled before anything was sent
                 self.note(Outcome(attempt, "failed: not sent"))
+
+    def _read(self) -> None:
+        looks, self._looks = self._looks, []
+        found = self._ledger.samples_of([request for requests, _ in looks for request in requests])
+        for requests, future in looks:
+            if not future.done():
+                future.set_result({request: found[request] for request in requests if request in found})
 
     async def _beat(self) -> None:
         while True:

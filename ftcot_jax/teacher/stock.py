@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ftcot_jax.tasks.question import Question
@@ -73,24 +73,27 @@ class Stockroom:
             have = bought.get(request, {})
             numbers = [number for number in range(count) if number not in have]
             stocks.append(Stock(question, Want(prompt, request, numbers, have), {}))
-        self.look_for_answers(stocks)
+        new = [want for stock in stocks for want in self.ask_for_answers(stock)]
+        self.put(new, self._ledger.samples_of([want.request for want in new]))
         return stocks
 
-    def look_for_answers(self, stocks: Sequence[Stock]) -> None:
-        """Fills in the second step of what is there of the first; equal texts share one answer."""
-        if self.plan.second is None:
-            return
+    def ask_for_answers(self, stock: Stock) -> list[Want]:
+        """Adds the second step of what is there of the first; equal texts share one answer. Returns what is new."""
         new: list[Want] = []
-        for stock in stocks:
-            for sample in stock.first.have.values():
-                prompt = self._second_prompt(stock, sample)
-                if prompt is not None and prompt not in stock.answers:
-                    stock.answers[prompt] = Want(prompt, self.second.identity(prompt), [0], {})
-                    new.append(stock.answers[prompt])
-        bought = self._ledger.samples_of([want.request for want in new]) if new else {}
-        for want in new:
-            want.have = bought.get(want.request, {})
-            want.numbers = [] if 0 in want.have else [0]
+        for sample in stock.first.have.values() if self.plan.second is not None else ():
+            prompt = self._second_prompt(stock, sample)
+            if prompt is not None and prompt not in stock.answers:
+                stock.answers[prompt] = Want(prompt, self.second.identity(prompt), [0], {})
+                new.append(stock.answers[prompt])
+        return new
+
+    @staticmethod
+    def put(answers: Sequence[Want], bought: Mapping[str, dict[int, Sample]]) -> None:
+        """Fills in the answers that have been bought before."""
+        for want in answers:
+            if have := bought.get(want.request):
+                want.have.update(have)
+                want.numbers = [] if 0 in have else [0]
 
     def completions(self, stock: Stock) -> Iterator[Completion]:
         """The question's completions of which all steps are bought, by completion index."""
