@@ -73,7 +73,7 @@ class Endpoint:
         self._requests = Bucket(settings.requests_per_minute, now)
         self._tokens = Bucket(settings.tokens_per_minute, now)
         self._not_before = 0.0
-        self._failures = 0
+        self._failures, self._rounds, self._aside_at = 0, 0, float("-inf")
         self._seconds_each = 0.0  # answer time over the requests it shared the server with, smoothed
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -148,12 +148,12 @@ class Endpoint:
                 check_status(response.status, content, after, self._settings.key_env, bool(self._key), self.url)
             answer = wire.answer(content, prompts, count)
         except aiohttp.ClientConnectorError as error:
-            self._failed()
+            self._failed(sent_at)
             raise Passing(f"cannot connect: {error.os_error.strerror or error}", self.url) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 self.limit.throttled(sent_at, self._loop.time())
-            self._failed()
+            self._failed(sent_at)
             raise Lost(str(error) or f"no answer in {self._settings.timeout_seconds:g} s", self.url) from error
         except Throttled as error:
             now = self._loop.time()
@@ -163,10 +163,10 @@ class Endpoint:
             self._not_before = max(self._not_before, now + pause)
             raise
         except (Passing, Lost) as error:
-            self._failed()
+            self._failed(sent_at)
             raise type(error)(str(error), self.url) from error
         now = self._loop.time()
-        self._failures = 0
+        self._failures = self._rounds = 0
         self.limit.succeeded()
         each = (now - sent_at) / shared
         old = self._seconds_each or each
@@ -175,13 +175,17 @@ class Endpoint:
             self._tokens.take(sum(answer.usage) - tokens, now)
         return answer
 
-    def _failed(self) -> None:
+    def _failed(self, sent_at: float) -> None:
         """Three failures in a row set the endpoint aside, for longer each time; one request then tries it again."""
+        if sent_at < self._aside_at:
+            return  # one of many that were under way when it went down
         self._failures += 1
         if self._failures >= _FAILURES_TO_SET_ASIDE:
             self.deaths += 1
-            pause = backoff(self._failures - _FAILURES_TO_SET_ASIDE + 1, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
-            self._not_before = max(self._not_before, self._loop.time() + pause)
+            self._aside_at = self._loop.time()
+            self._rounds += 1
+            pause = backoff(self._rounds, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+            self._not_before = max(self._not_before, self._aside_at + pause)
 
     @property
     def on_trial(self) -> bool:

@@ -162,21 +162,13 @@ class Ledger:
         self._data_version = -1
         self._others: dict[int, tuple[int, float]] = {}  # owner -> its last beat and when we first saw that
         try:
-            self._db = sqlite3.connect(file, timeout=60, isolation_level=None)
+            self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA cache_size = -65536")
             self._db.execute("PRAGMA wal_autocheckpoint = 8192")
             self._db.executescript(_SCHEMA)
-            with self._transaction():
-                if self._one("PRAGMA user_version") < 2:
-                    for statement in _SECOND_LAYOUT.split(";"):
-                        self._db.execute(statement)
-                row = (_machine(), os.getpid())
-                self._owner = self._db.execute(
-                    "INSERT INTO owners (machine, pid, beat) VALUES (?, ?, 0)", row
-                ).lastrowid
-                self._look_around()
+            self._register()
         except sqlite3.DatabaseError as error:
             raise FtcotError(f"{file}: not a ledger ({error}); move it away to start a new one") from error
 
@@ -213,12 +205,22 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def commit(self, intents: Sequence[Intent], outcomes: Sequence[Outcome]) -> list[int | None]:
-        """Writes outcomes and intents in one transaction.
+        """`write` and `settle`."""
+        attempts = self.write(intents, outcomes)
+        self.settle()
+        return attempts
+
+    def write(self, intents: Sequence[Intent], outcomes: Sequence[Outcome]) -> list[int | None]:
+        """Writes outcomes and intents into one transaction; they are on the disk once `settle` has returned.
 
         Returns:
           For each intent its attempt's id, or None where another process has bought or is buying one of its samples.
+
+        Raises:
+          sqlite3.Error: nothing of it was written.
         """
-        with self._transaction():
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
             self._look_around()
             self._write_outcomes(outcomes)
             attempts: list[int | None] = []
@@ -236,7 +238,22 @@ class Ledger:
                 "INSERT INTO attempts (id, request, numbers, sent_at, owner, job, cost) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
+        except BaseException:
+            self._roll_back()
+            raise
         return attempts
+
+    def settle(self) -> None:
+        """Brings what `write` wrote onto the disk; may run on another thread, if nothing else is called meanwhile.
+
+        Raises:
+          sqlite3.Error: nothing of it was written.
+        """
+        try:
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
 
     def begin(self, request: str, numbers: Sequence[int], job: int | None = None) -> int:
         """Writes down that samples are about to be bought; returns the attempt's id.
@@ -282,12 +299,29 @@ class Ledger:
 
     def close(self) -> None:
         """Gives up this process's claims; attempts still without outcome become perhaps paid."""
-        with self._transaction():
-            self._bury([self._owner])
+        self._db.execute("BEGIN IMMEDIATE")
+        self._bury([self._owner])
+        self.settle()
         self._db.close()
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    def _register(self) -> None:
+        """Brings an older ledger up to date and enters this process among its owners."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if self._one("PRAGMA user_version") < 2:
+                for statement in _SECOND_LAYOUT.split(";"):
+                    self._db.execute(statement)
+            row = (_machine(), os.getpid())
+            self._owner = self._db.execute("INSERT INTO owners (machine, pid, beat) VALUES (?, ?, 0)", row).lastrowid
+            self._look_around()
+        except BaseException:
+            self._roll_back()
+            raise
+        self.settle()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # a full disk has already done it
+            self._db.execute("ROLLBACK")
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
         return self._db.execute(query, values).fetchone()[0]
@@ -354,22 +388,6 @@ class Ledger:
             (intent.request, self._owner),
         )
         return any(wanted.intersection(json.loads(numbers)) for (numbers,) in claims)
-
-
-class _Transaction:
-    """All of the statements inside or none."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-        elif self._db.in_transaction:  # a full disk has already rolled it back
-            self._db.execute("ROLLBACK")
 
 
 def _machine() -> str:

@@ -39,7 +39,7 @@ async def probe(
       FtcotError, UsageError: it cannot be used at all.
     """
     row = await endpoint.check()
-    name = f"abilities of {settings.model_name} at {endpoint.url} {settings.api}"
+    name = fact_name(settings, endpoint.url)
     if (known := ledger.fact(name)) is not None:
         return Abilities(**known)
     context = _context_length(row)
@@ -78,6 +78,11 @@ async def probe(
     )
     ledger.remember(name, dataclasses.asdict(abilities))
     return abilities
+
+
+def fact_name(settings: TeacherSettings, url: str) -> str:
+    """Under which the ledger keeps an endpoint's abilities."""
+    return f"abilities of {settings.model_name} at {url} {settings.api}"
 
 
 def describe(endpoint: Endpoint) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,8 +17,11 @@ import pytest
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
-from ftcot_jax.teacher import client
+from ftcot_jax.teacher import buyer, endpoint
 from ftcot_jax.teacher import ledger as ledger_module
+from ftcot_jax.teacher.endpoint import Abilities
+from ftcot_jax.teacher.ledger import Ledger
+from ftcot_jax.teacher.probe import fact_name
 from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.settings import TeacherSettings
 from tests.teacher.fault_server import (
@@ -35,12 +40,22 @@ QUESTIONS = [Question(number, f"How many is {number}?", str(number)) for number 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(buyer, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint, "_FIRST_WAIT_SECONDS", 0.01)
 
 
 def ask(server: FaultServer, ledger: Path, diversity: int = 4, **settings: object) -> Sampled:
+    """Samples the questions from an endpoint whose abilities are known: nothing is sent to find them out."""
     defaults = {"endpoint": server.url, "model": "teacher", "diversity": diversity, "seed": 1, "timeout_seconds": 0.5}
-    return sample(TeacherSettings(**{**defaults, **settings}), QUESTIONS, ledger)  # type: ignore[arg-type]
+    teacher = TeacherSettings(**{**defaults, **settings})  # type: ignore[arg-type]
+    know(ledger, teacher)
+    return sample(teacher, QUESTIONS, ledger)
+
+
+def know(ledger: Path, teacher: TeacherSettings, **abilities: object) -> None:
+    with contextlib.closing(Ledger(ledger)) as book:
+        for url in teacher.endpoints:
+            book.remember(fact_name(teacher, url), dataclasses.asdict(Abilities(**abilities)))  # type: ignore[arg-type]
 
 
 def assert_whole(sampled: Sampled, diversity: int = 4) -> None:
@@ -62,7 +77,7 @@ def test_both_steps_of_every_question(tmp_path: Path) -> None:
         assert len(server.bodies) == 6 + 24
         assert sampled.account.answered == 30
         assert sampled.account.completion_tokens == 2 * (24 + 24)
-        assert ask(server, tmp_path / "ledger").completions == sampled.completions
+        assert list(ask(server, tmp_path / "ledger").completions) == list(sampled.completions)
         assert len(server.bodies) == 30  # the second run bought nothing
     assert set(server.bought.values()) == {1}
 
@@ -75,7 +90,7 @@ def test_more_diversity_buys_only_the_difference(tmp_path: Path) -> None:
         assert [body["n"] for body in server.bodies if body["temperature"] > 0] == [4] * 6
         assert_whole(after, diversity=8)
         kept = [row for row in after.completions if row.completion_index < 4]
-        assert kept == before.completions
+        assert kept == list(before.completions)
     assert set(server.bought.values()) == {1}
 
 
@@ -105,7 +120,7 @@ def test_passing_faults_are_tried_again(name: str, tmp_path: Path) -> None:
 def test_lost_answers_are_bought_again_and_reported(tmp_path: Path) -> None:
     """Only where the text never arrived may a sample be made twice, and the ledger says so."""
     server = FaultServer()
-    server._script.extend([reset_in_body(), broken_json(server), hang(2.0)])
+    server.script.extend([reset_in_body(), broken_json(server), hang(2.0)])
     with server.serving():
         sampled = ask(server, tmp_path / "ledger")
     assert_whole(sampled)
@@ -115,7 +130,7 @@ def test_lost_answers_are_bought_again_and_reported(tmp_path: Path) -> None:
 
 def test_fewer_choices_are_topped_up_and_siblings_kept(tmp_path: Path) -> None:
     server = FaultServer()
-    server._always = fewer(server, 1)  # a server that ignores n
+    server.always = fewer(server, 1)  # a server that ignores n
     with server.serving():
         sampled = ask(server, tmp_path / "ledger")
     assert_whole(sampled)
@@ -140,7 +155,7 @@ def test_errors_that_every_request_would_get_stop_the_run(
         with pytest.raises(FtcotError, match=message):
             ask(server, tmp_path / "ledger", concurrency=2)
         assert len(server.bodies) <= 13  # in mid-run: the requests in flight, then none
-        server._script.clear()
+        server.script.clear()
         assert_whole(ask(server, tmp_path / "ledger"))
     assert set(server.bought.values()) == {1}
 
@@ -161,7 +176,7 @@ def test_a_refused_question_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_identical_samples_stop_loudly(tmp_path: Path) -> None:
     with (
         FaultServer(always=same_text()).serving() as server,
-        pytest.raises(FtcotError, match="all 4 rationales of the first 5 questions are identical"),
+        pytest.raises(FtcotError, match="all 4 texts of each of the first 5 questions are identical"),
     ):
         ask(server, tmp_path / "ledger")
 
@@ -193,7 +208,7 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
 
 def test_a_ledger_that_cannot_grow_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own page limit stands in for a full disk; with room again the run goes on."""
-    small = "PRAGMA max_page_count = 8;"
+    small = "PRAGMA max_page_count = 14;"
     monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + small)
     with FaultServer().serving() as server:
         with pytest.raises(FtcotError, match=r"the ledger cannot be written \(database or disk is full\)"):
@@ -221,7 +236,9 @@ def test_kill_dash_nine_in_the_middle(tmp_path: Path) -> None:
         from ftcot_jax.teacher.sampler import sample
         from ftcot_jax.teacher.settings import TeacherSettings
         from tests.teacher.test_sampler import QUESTIONS
+        from tests.teacher.test_sampler import know
         settings = TeacherSettings(endpoint=sys.argv[1], model="teacher", diversity=4, seed=1, concurrency=1)
+        know(Path(sys.argv[2]), settings)
         sample(settings, QUESTIONS, Path(sys.argv[2]))
         """
     )
@@ -236,7 +253,7 @@ def test_kill_dash_nine_in_the_middle(tmp_path: Path) -> None:
         process.wait()
         asked = len(server.bodies)
         assert 8 <= asked < 30
-        server._always = None
+        server.always = None
         sampled = ask(server, tmp_path / "ledger")
     assert_whole(sampled)
     assert sampled.account.perhaps_paid <= 1
