@@ -1,8 +1,8 @@
 """How fast the teacher's client is: requests a second, memory, and the resuming of a large ledger.
 
-    python benchmarks/teacher_client.py throughput     # beside raw aiohttp and AsyncOpenAI, in the same run
-    python benchmarks/teacher_client.py memory         # a million completions pending
-    python benchmarks/teacher_client.py resume         # a ledger of a million rows
+    python -m benchmarks.teacher_client throughput     # beside raw aiohttp and AsyncOpenAI, in the same run
+    python -m benchmarks.teacher_client memory         # a million completions pending
+    python -m benchmarks.teacher_client resume         # a ledger of a million rows
 
 The canned server runs in a process of its own on one core, the client on another. Figures are medians of `--rounds`
 rounds, the three clients taking turns within a round, so that other work on the machine falls on all of them.
@@ -12,25 +12,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
-import openai
 import typer
 
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import zero_shot_cot_prompt
-from ftcot_jax.teacher.sampler import sample
+from ftcot_jax.teacher.endpoint import Abilities
+from ftcot_jax.teacher.ledger import Intent, Ledger, Outcome, Sample
+from ftcot_jax.teacher.plan import ZERO_SHOT_COT
+from ftcot_jax.teacher.probe import fact_name
+from ftcot_jax.teacher.sampler import Interrupted, sample
 from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.teacher.stock import Stockroom
+from ftcot_jax.teacher.tally import Tally
 
 app = typer.Typer(add_completion=False)
 _QUESTION = "Number {}: there were 5 apples in the basket, 3 more were bought and then 2 were eaten. How many are left?"
@@ -70,6 +79,8 @@ async def _raw_aiohttp(url: str, count: int, choices: int, concurrency: int) -> 
 
 
 async def _async_openai(url: str, count: int, choices: int, concurrency: int) -> None:
+    import openai  # a third of the memory that another command measures
+
     waiting = iter(_questions(count))
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
 
@@ -119,6 +130,78 @@ def _timed(requests: int, speeds: list[tuple[float, float]]) -> Iterator[None]:
     wall, processor = time.perf_counter(), time.process_time()
     yield
     speeds.append((requests / (time.perf_counter() - wall), requests / (time.process_time() - processor)))
+
+
+@app.command()
+def memory(completions: int = 1_000_000, diversity: int = 1, seconds: float = 15.0) -> None:
+    """Peak memory with that many completions pending; Ctrl-C is sent to it after some seconds."""
+    questions = _ManyQuestions(completions // diversity)
+    before = _peak_megabytes()
+    with canned_server(diversity) as url, tempfile.TemporaryDirectory(dir=".") as folder:
+        settings = TeacherSettings(endpoint=url, model="teacher", diversity=diversity, seed=1, concurrency=256)
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+        last: list[Tally] = []
+        with contextlib.suppress(Interrupted):
+            sample(settings, questions, Path(folder) / "ledger.sqlite", last.append)
+    done = last[-1].done * diversity
+    print(f"{len(questions) * diversity} completions wanted, {done} bought in {seconds:.0f} s, the others pending")
+    print(f"peak memory {_peak_megabytes():.0f} MB (goal 500), of which {before:.0f} MB before the first question")
+
+
+@app.command()
+def resume(rows: int = 1_000_000, diversity: int = 64) -> None:
+    """Seconds until a run finds that a ledger of that many samples lacks nothing, and to read all completions."""
+    questions = _ManyQuestions(rows // (2 * diversity))
+    with canned_server(diversity) as url, tempfile.TemporaryDirectory(dir=".") as folder:
+        settings = TeacherSettings(endpoint=url, model="teacher", diversity=diversity, seed=1, concurrency=256)
+        file = Path(folder) / "ledger.sqlite"
+        began = time.perf_counter()
+        count = _fill_ledger(settings, questions, file)
+        print(f"{count} samples written in {time.perf_counter() - began:.1f} s, {file.stat().st_size / 1e6:.0f} MB")
+        began = time.perf_counter()
+        sampled = sample(settings, questions, file)
+        print(f"resumed in {time.perf_counter() - began:.1f} s (goal 10)")
+        began = time.perf_counter()
+        print(f"{len(sampled.completions)} completions read in {time.perf_counter() - began:.1f} s")
+        print(f"peak memory {_peak_megabytes():.0f} MB")
+
+
+def _fill_ledger(settings: TeacherSettings, questions: Sequence[Question], file: Path) -> int:
+    count = 0
+    with contextlib.closing(Ledger(file)) as ledger:
+        ledger.remember(fact_name(settings, settings.endpoints[0]), dataclasses.asdict(Abilities()))
+        stockroom = Stockroom(settings, ZERO_SHOT_COT, ledger, "")
+        for block in stockroom.blocks(questions):
+            for stock in block:
+                texts = {number: Sample(f" Text {number}. " + "x" * 90, "stop") for number in stock.first.numbers}
+                stock.first.have.update(texts)
+            wants = [stock.first for stock in block]
+            wants += [want for stock in block for want in stockroom.ask_for_answers(stock)]
+            intents = [Intent(want.request, want.numbers) for want in wants]
+            answer = {0: Sample(" 6.", "stop")}
+            outcomes = [
+                Outcome(attempt, "answered", want.request, want.have or answer, (40, 30))
+                for want, attempt in zip(wants, ledger.commit(intents, []), strict=True)
+                if attempt is not None
+            ]
+            ledger.commit([], outcomes)
+            count += sum(len(outcome.bought) for outcome in outcomes)
+    return count
+
+
+class _ManyQuestions(Sequence[Question]):
+    """Questions made when they are asked for: what is measured is the sampler's memory, not a list's."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < self._count:
+            raise IndexError(place)
+        return Question(place, _QUESTION.format(place), "6")
 
 
 def _peak_megabytes() -> float:
