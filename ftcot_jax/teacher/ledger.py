@@ -20,7 +20,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftcot_jax.errors import FtcotError
 
@@ -62,8 +62,7 @@ PRAGMA user_version = 2;
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One text the teacher wrote, why it stopped, and the reasoning a reasoning model sent apart from the text."""
 
     text: str
@@ -131,6 +130,9 @@ def request_identity(source: Mapping[str, Any], prompt: str, sampling: Mapping[s
     return IdentityMaker(source, sampling)(prompt)
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 class IdentityMaker:
     """`request_identity` for many prompts of one source and sampling, whose part of the hash is made once."""
 
@@ -141,7 +143,7 @@ class IdentityMaker:
 
     def __call__(self, prompt: str) -> str:
         digest = self._head.copy()
-        digest.update(f"{json.dumps(prompt, ensure_ascii=False)}{self._tail}".encode())
+        digest.update(f"{_quoted(prompt)}{self._tail}".encode())
         return digest.hexdigest()[:32]
 
 
@@ -186,8 +188,13 @@ class Ledger:
                 f"({','.join('?' * len(some))})",
                 some,
             )
-            for request, number, text, reason, reasoning in rows:
-                found.setdefault(request, {})[number] = Sample(text, reason, reasoning)
+            have: dict[int, Sample] = {}
+            last = None
+            for request, number, *sample in rows:  # a request's samples come together
+                if request != last:
+                    have = found.setdefault(request, {})
+                    last = request
+                have[number] = Sample._make(sample)
         return found
 
     def job(self, dataset: str, step: str) -> int:

@@ -126,6 +126,8 @@ def split_thinking(sample: Sample) -> tuple[str | None, str]:
     """
     if sample.reasoning is not None:
         return sample.reasoning.strip(), sample.text
+    if "think>" not in sample.text:
+        return None, sample.text
     opened = sample.text.lstrip()
     if opened.startswith("<think>"):
         thought, _, rest = opened.removeprefix("<think>").partition("</think>")
