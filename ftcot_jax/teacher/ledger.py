@@ -304,6 +304,15 @@ class Ledger:
             "FROM attempts JOIN jobs ON jobs.id = attempts.job WHERE outcome = 'answered' GROUP BY dataset, step"
         ).fetchall()
 
+    def usual_tokens(self, job: int) -> float | None:
+        """Completion tokens of a job's samples on average; None if it has none."""
+        tokens, samples = self._db.execute(
+            "SELECT SUM(completion_tokens), SUM(json_array_length(numbers)) FROM attempts "
+            "WHERE job = ? AND outcome = 'answered'",
+            (job,),
+        ).fetchone()
+        return tokens / samples if samples and tokens else None
+
     def close(self) -> None:
         """Gives up this process's claims; attempts still without outcome become perhaps paid."""
         self._db.execute("BEGIN IMMEDIATE")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.resources
+from collections.abc import Sequence
 
 import yaml
 
 from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.teacher.ledger import Account
 from ftcot_jax.teacher.settings import Price, TeacherSettings
 
 _CHARACTERS_PER_TOKEN = 4.0
@@ -100,3 +102,25 @@ class Purse:
             self._reserved = self._reserved - reserved if self._under_way else 0.0
         self.spent += cost or 0.0
         self._settled.set()
+
+
+def bill(report: Sequence[tuple[str, str, int, int, int, float]], account: Account) -> list[str]:
+    """What a ledger has cost, a line a dataset and step, and what is uncertain in it.
+
+    Args:
+      report: from `Ledger.report`.
+      account: from `Ledger.account`.
+    """
+    lines = [
+        f"{dataset or '-'}, {step}: {requests} answers, {prompt:,} prompt and {completion:,} completion tokens"
+        + (f", ${cost:,.4f}" if cost else "")
+        for dataset, step, requests, prompt, completion, cost in report
+    ]
+    if account.cost:
+        lines.append(f"in all ${account.cost:,.4f}")
+    if account.perhaps_paid:
+        cost = f", ${account.perhaps_cost:,.4f} at most" if account.perhaps_cost else ""
+        lines.append(f"{account.perhaps_paid} requests have no outcome: perhaps paid{cost}")
+    if account.duplicates:
+        lines.append(f"{account.duplicates} samples were bought twice by processes that lost sight of each other")
+    return lines
