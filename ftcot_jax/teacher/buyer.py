@@ -125,6 +125,7 @@ class Buyer:
             except (Passing, Lost) as problem:
                 self.counts.retries += 1
                 tries += 1
+                tries = max(tries, self._fleet.failed_rounds)
                 if tries >= self._settings.attempts:
                     self._stop(f"{problem.args[-1]} failed {tries} times in a row ({problem.args[0]})")
                 await self._fleet.pause(backoff(tries, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS))
@@ -175,7 +176,7 @@ class Buyer:
             state = f"unknown: {problem.args[0]}"
             raise
         except (Throttled, Passing, Refused, FtcotError) as problem:
-            state, cost = f"failed: {problem}", None
+            state, cost = f"failed: {problem.args[0]}", None
             raise
         finally:
             self._purse.settle(reserved, cost)

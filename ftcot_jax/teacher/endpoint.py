@@ -56,6 +56,7 @@ class Endpoint:
       abilities: what it can do; set by the probe.
       limit: requests in flight.
       deaths: times it was set aside.
+      failed_rounds: the same, since it last answered.
     """
 
     def __init__(self, session: aiohttp.ClientSession, settings: TeacherSettings, url: str) -> None:
@@ -73,7 +74,7 @@ class Endpoint:
         self._requests = Bucket(settings.requests_per_minute, now)
         self._tokens = Bucket(settings.tokens_per_minute, now)
         self._not_before = 0.0
-        self._failures, self._rounds, self._aside_at = 0, 0, float("-inf")
+        self._failures, self.failed_rounds, self._aside_at = 0, 0, float("-inf")
         self._seconds_each = 0.0  # answer time over the requests it shared the server with, smoothed
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -166,7 +167,7 @@ class Endpoint:
             self._failed(sent_at)
             raise type(error)(str(error), self.url) from error
         now = self._loop.time()
-        self._failures = self._rounds = 0
+        self._failures = self.failed_rounds = 0
         self.limit.succeeded()
         each = (now - sent_at) / shared
         old = self._seconds_each or each
@@ -183,8 +184,8 @@ class Endpoint:
         if self._failures >= _FAILURES_TO_SET_ASIDE:
             self.deaths += 1
             self._aside_at = self._loop.time()
-            self._rounds += 1
-            pause = backoff(self._rounds, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+            self.failed_rounds += 1
+            pause = backoff(self.failed_rounds, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
             self._not_before = max(self._not_before, self._aside_at + pause)
 
     @property

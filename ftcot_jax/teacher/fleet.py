@@ -37,6 +37,11 @@ class Fleet:
         """Requests in flight at most, over the endpoints that are up."""
         return sum(endpoint.limit.limit for endpoint in self.endpoints if not endpoint.on_trial)
 
+    @property
+    def failed_rounds(self) -> int:
+        """Times in a row that every endpoint has been set aside: no request of any kind gets through."""
+        return min(endpoint.failed_rounds for endpoint in self.endpoints)
+
     async def place(self, tokens: float) -> Endpoint:
         """Waits for a place for a request of about so many tokens; give it back with `give_back`.
 
