@@ -195,7 +195,7 @@ class Buyer:
         self._answered_at = self._loop.time()
         prompt, completion = answer.usage
         if not endpoint.abilities.usage_summed:
-            completion *= max(len(samples) for samples in answer.samples)
+            completion *= sum(len(samples) for samples in answer.samples)
         cost = self._purse.cost(prompt, completion)
         self.counts.requests += 1
         self.counts.prompt_tokens += prompt

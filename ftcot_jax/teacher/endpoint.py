@@ -87,7 +87,7 @@ class Endpoint:
             async with self._session.get(
                 f"{self.url}/models", headers=self._headers, timeout=aiohttp.ClientTimeout(total=10)
             ) as response:
-                body = await response.read()
+                body = self._without_key(await response.read())
                 if response.status in (401, 403):
                     check_status(response.status, body, None, self._settings.key_env, bool(self._key), self.url)
                 listed = json.loads(body) if response.status == 200 else None
@@ -143,7 +143,7 @@ class Endpoint:
             async with self._session.post(
                 f"{self.url}{wire.path}", data=body, headers=self._headers, timeout=self._timeout
             ) as response:
-                content = await response.read()
+                content = self._without_key(await response.read())
             if response.status != 200:
                 after = _seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
                 check_status(response.status, content, after, self._settings.key_env, bool(self._key), self.url)
@@ -187,6 +187,10 @@ class Endpoint:
             self.failed_rounds += 1
             pause = backoff(self.failed_rounds, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
             self._not_before = max(self._not_before, self._aside_at + pause)
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Some servers repeat the key in their errors, which go into the ledger and the log."""
+        return content.replace(self._key.encode(), b"(key)") if self._key else content
 
     @property
     def on_trial(self) -> bool:

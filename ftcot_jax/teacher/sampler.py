@@ -183,6 +183,7 @@ class _Run:
         self._questions, self._on_progress, self._say = questions, on_progress, say
         self._done = 0
         self._refused: dict[int, str] = {}
+        self._buying: set[str] = set()
         self._repeats = _Repeats(settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -281,20 +282,31 @@ class _Run:
         self._finish(stock)
 
     async def _fill(self, stock: Stock, step: Step, wants: list[Want], seen: int) -> None:
+        """Buys what is missing; awaits what another question of the same prompt, or another process, is buying."""
         looks = 0
         while wants := [want for want in wants if want.numbers]:
+            free = {want.request for want in wants} - self._buying
+            ours = [want for want in wants if want.request in free]
+            taken = len(ours) < len(wants)
+            self._buying |= free
             try:
-                await self._buyer.fill(step, wants, seen)
+                if ours:
+                    await self._buyer.fill(step, ours, seen)
             except Refused as reason:
                 self._refused[stock.question.sample_index] = str(reason)
                 return
-            except Taken:  # wait for the other process, then see what is still missing
+            except Taken:
+                taken = True
+            finally:
+                self._buying -= free
+            if taken:
                 looks += 1
                 await self._fleet.pause(min(_LONGEST_LOOK_SECONDS, _FIRST_LOOK_SECONDS * 1.5**looks))
-            seen = self._ledger.changes
-            bought = self._ledger.samples_of([want.request for want in wants]) if looks else {}
+                seen = self._ledger.changes
+                bought = await self._commits.look([want.request for want in wants])
+                for want in wants:
+                    want.have.update(bought.get(want.request, {}))
             for want in wants:
-                want.have.update(bought.get(want.request, {}))
                 numbers = range(self._settings.diversity) if step is self._stockroom.first else (0,)
                 want.numbers = [number for number in numbers if number not in want.have]
 
