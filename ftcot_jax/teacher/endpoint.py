@@ -23,6 +23,10 @@ _LONGEST_WAIT_SECONDS = 60.0
 _OLD_SHARE = 0.9
 
 
+class Unreachable(FtcotError):
+    """There is no server at an address, now."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Abilities:
     """What an endpoint really does, as probed.
@@ -81,7 +85,8 @@ class Endpoint:
         """The rows of GET /models; empty where the server has no such list.
 
         Raises:
-          FtcotError: it cannot be reached, or refuses the key.
+          Unreachable: no connection.
+          FtcotError: it refuses the key.
         """
         try:
             async with self._session.get(
@@ -92,7 +97,7 @@ class Endpoint:
                     check_status(response.status, body, None, self._settings.key_env, bool(self._key), self.url)
                 listed = json.loads(body) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise FtcotError(
+            raise Unreachable(
                 f"teacher.endpoint: {self.url} cannot be reached ({error or type(error).__name__})"
             ) from error
         except ValueError:
@@ -187,6 +192,11 @@ class Endpoint:
             self.failed_rounds += 1
             pause = backoff(self.failed_rounds, _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
             self._not_before = max(self._not_before, self._aside_at + pause)
+
+    def set_aside(self) -> None:
+        """Leaves it alone for a while, as after three failures in a row."""
+        self._failures = _FAILURES_TO_SET_ASIDE - 1
+        self._failed(self._loop.time())
 
     def _without_key(self, content: bytes) -> bytes:
         """Some servers repeat the key in their errors, which go into the ledger and the log."""

@@ -17,7 +17,7 @@ from ftcot_jax.errors import FtcotError, Preempted
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.teacher.buyer import Buyer, Step, Taken, Want
 from ftcot_jax.teacher.completion import Completion
-from ftcot_jax.teacher.endpoint import Abilities, Endpoint
+from ftcot_jax.teacher.endpoint import Abilities, Endpoint, Unreachable
 from ftcot_jax.teacher.fleet import Fleet
 from ftcot_jax.teacher.group_commit import GroupCommit
 from ftcot_jax.teacher.ledger import Account, Ledger
@@ -224,7 +224,7 @@ class _Run:
         prompt = self._stockroom.plan.first(self._questions[0]) if len(self._questions) else "1 + 1 ="
         job = self._ledger.job("", "probe")
         asked = [probe(one, self._settings, prompt, self._ledger, self._purse, job) for one in endpoints]
-        up, problems = [], []
+        up, down, problems = [], [], []
         for endpoint, found in zip(endpoints, await asyncio.gather(*asked, return_exceptions=True), strict=True):
             if isinstance(found, Abilities):
                 endpoint.abilities = found
@@ -233,15 +233,20 @@ class _Run:
                     self._say(line)
             elif isinstance(found, FtcotError):
                 problems.append(found)
+                if isinstance(found, Unreachable):
+                    down.append(endpoint)
             else:
                 raise found
         if not up:
             raise problems[0]
         for problem in problems:
-            self._say(f"going on without it: {problem}")
+            self._say(f"going on without it for now: {problem}")
         if self._settings.diversity > 1 and any(endpoint.abilities.distinct is False for endpoint in up):
             self._say("two samples of the probe were identical; the run stops if those of the first questions are too")
-        return up
+        for endpoint in down:  # perhaps it comes up later; it serves the same model, so the same should work
+            endpoint.abilities = up[0].abilities
+            endpoint.set_aside()
+        return up + down
 
     async def _feed(self) -> None:
         """Opens questions as long as places are free; holds a block of them at a time."""

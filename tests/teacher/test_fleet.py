@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,24 @@ def test_an_endpoint_that_is_not_there_is_gone_without(tmp_path: Path) -> None:
         sampled = sample(asked, QUESTIONS, tmp_path / "ledger", say=lines.append)
     assert_whole(sampled)
     assert any(
-        "going on without it: teacher.endpoint: http://127.0.0.1:9/v1 cannot be reached" in line for line in lines
+        "going on without it for now: teacher.endpoint: http://127.0.0.1:9/v1 cannot be reached" in line
+        for line in lines
     )
+
+
+def test_an_endpoint_that_comes_up_later_is_taken_in(tmp_path: Path) -> None:
+    steady, late = FaultServer(always=hang(0.02)), FaultServer()
+    with late.serving():
+        port = int(late.url.split(":")[2].split("/")[0])
+    with steady.serving():
+        timer = threading.Timer(0.4, lambda: running.enter_context(late.serving(port)))
+        with contextlib.ExitStack() as running:
+            timer.start()
+            sampled = ask_both(steady, late, tmp_path / "ledger", MANY, concurrency=4, timeout_seconds=5)
+            timer.join()
+    assert len(sampled.completions) == len(MANY)
+    assert sum(late.bought.values()) > 0
+    assert steady.bought_twice + late.bought_twice == 0
 
 
 def test_a_second_endpoint_buys_nothing_again(tmp_path: Path) -> None:
