@@ -144,7 +144,7 @@ class Buyer:
 
     async def _attempt(self, step: Step, parcel: list[Want], seen: int) -> Endpoint:
         """One request: a place, an intent, the wire, an outcome; returns the endpoint that answered."""
-        count, seed = len(parcel[0].numbers), self._settings.seed
+        count, seed = len(parcel[0].numbers), self._settings.seed if self._settings.send_seed else None
         if seed is not None:
             # Samples asked for later, or again, must not repeat those of an earlier request.
             seed = (seed * 1_000_003 + parcel[0].numbers[0]) % 2**31

@@ -109,7 +109,8 @@ class _Asker:
 
     async def ask(self, sampling: dict[str, Any], prompts: int, count: int) -> Answer | None:
         wire = _UncutWire(self._settings.api == "chat", self._settings.model_name, sampling)
-        body = wire.request([self._prompt] * prompts, count, self._settings.seed)
+        seed = self._settings.seed if self._settings.send_seed else None
+        body = wire.request([self._prompt] * prompts, count, seed)
         tokens = prompts * (prompt_tokens(self._prompt) + count * sampling["max_tokens"])
         most = self._purse.cost(tokens, tokens)
         for tries in range(1, _TRIES + 1):

@@ -48,6 +48,7 @@ class TeacherSettings(BaseModel):
     max_tokens: int = Field(128, gt=0, description="Longest rationale in the teacher's tokens; 128 in the paper.")
     answer_max_tokens: int = Field(128, gt=0, description="Longest answer text of the second step.")
     seed: int | None = Field(None, ge=0, description="Sent with each request; default: the recipe's seed.")
+    send_seed: bool = Field(True, description="False leaves seeds out of requests, for servers that fail on them.")
     samples_per_request: int = Field(64, gt=0, description="Largest n of a request; the prompt is paid once for all n.")
     concurrency: int = Field(64, gt=0, description="Requests in flight at most, for each endpoint; found by trying.")
     requests_per_minute: float | None = Field(None, gt=0, description="Limit of each endpoint; default: none.")

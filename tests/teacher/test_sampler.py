@@ -39,6 +39,16 @@ def test_both_steps_of_every_question(tmp_path: Path) -> None:
     assert set(server.bought.values()) == {1}
 
 
+def test_seeds_differ_by_sample_and_can_be_left_out(tmp_path: Path) -> None:
+    with FaultServer().serving() as server:
+        ask(server, tmp_path / "ledger", samples_per_request=1)
+        first = [body["seed"] for body in server.bodies if "is 0?" in body["prompt"] and body["temperature"] > 0]
+        assert sorted(first) == [1_000_003, 1_000_004, 1_000_005, 1_000_006]
+        ask(server, tmp_path / "other", send_seed=False)
+        assert all("seed" not in body for body in server.bodies[6 * 8 :])
+        assert len(server.bodies) > 6 * 8
+
+
 def test_more_diversity_buys_only_the_difference(tmp_path: Path) -> None:
     with FaultServer().serving() as server:
         before = ask(server, tmp_path / "ledger", diversity=4)

