@@ -51,9 +51,14 @@ def run(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
 
 
 @app.command()
-def sample(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+def sample(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would buy and cost; send nothing.")] = False,
+) -> None:
     """The teacher's completions: sampled through the ledger, or imported."""
-    _stage("sample", recipe, overrides, out)
+    _stage("dry_run" if dry_run else "sample", recipe, overrides, out)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ def _lines(title: str) -> Iterator[Update]:
         now = time.monotonic()
         if now - shown >= SECONDS_BETWEEN_LINES:
             shown = now
-            say(f"{title}: {done}/{total} {speed} {note}".rstrip())
+            say(f"{title}: {done}/{total} {speed} {rate.left(done, total)} {note}".rstrip())
 
     yield update
 
@@ -77,3 +78,10 @@ class _Rate:
             return ""
         seconds = now - self._began[0]
         return f"{(done - self._began[1]) / seconds:.1f}/s" if seconds > 0 else ""
+
+    def left(self, done: int, total: int) -> str:
+        """Time to the end at the rate so far, as hours, minutes and seconds."""
+        if self._began is None or done <= self._began[1]:
+            return ""
+        seconds = (time.monotonic() - self._began[0]) / (done - self._began[1]) * (total - done)
+        return f"{datetime.timedelta(seconds=round(seconds))} left"

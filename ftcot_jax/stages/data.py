@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import tokenize_pairs
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.tasks.load import load_task
+from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
+from ftcot_jax.teacher.estimate import estimate
+from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
 
@@ -166,20 +170,51 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     return TrialRecords(artifact, table, Selection(number_N[selection.chosen], selection.report))
 
 
-def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[list[Completion], dict[str, Any]]:
+def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Collection[Completion], dict[str, Any]]:
     """The completions, and what the ledger says of them if they were bought."""
     if teacher.import_path:
         return import_completions(Path(teacher.import_path), data.questions), {}
-    ledger = Path(place.folder / "ledger.sqlite")
+    ledger = _ledger(place)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with show_progress("sample") as update:
-        sampled = sample(teacher, data.of(data.split.train), ledger, lambda done, total: update(done, total, ""))
+        sampled = sample(
+            teacher,
+            _asked(data),
+            ledger,
+            lambda tally: update(tally.done, tally.total, tally.note),
+            dataset=data.task.key,
+            say=lambda line: place.say(f"sample: {line}"),
+        )
     if sampled.refused:
         index, reason = next(iter(sampled.refused.items()))
         place.say(f"sample: the teacher refused {len(sampled.refused)} questions, the first {index}: {reason}")
-    if sampled.account.perhaps_paid:
-        place.say(f"sample: {sampled.account.perhaps_paid} requests in the ledger have no outcome: perhaps paid")
+    if teacher.loopback is None:
+        for line in bill(sampled.report, sampled.account):
+            place.say(f"sample: {line}")
     return sampled.completions, {"refused": len(sampled.refused)}
+
+
+def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
+    """What `collect_completions` would buy for these recipes, each purchase once; nothing is sent."""
+    lines = {}
+    for recipe in recipes:
+        data, teacher = place.task(recipe), recipe.teacher
+        if teacher is not None and not teacher.import_path:
+            found = estimate(teacher, _asked(data), _ledger(place), dataset=data.task.key)
+            key = digest(teacher.identity(), teacher.diversity, _identity(data))
+            lines[key] = [
+                f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}:",
+                *found.lines(),
+            ]
+    return "\n".join("\n  ".join(part) for part in lines.values()) or "nothing is sampled"
+
+
+def _ledger(place: Place) -> Path:
+    return Path(place.folder / "ledger.sqlite")
+
+
+def _asked(data: TaskData) -> list[Question]:
+    return sorted(data.of(data.split.train), key=lambda question: question.sample_index)
 
 
 def _import_digest(path: str) -> str:

@@ -32,9 +32,7 @@ Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
 def _open(recipe: Recipe) -> Place:
     """Opens the run's folder, saves the recipe there, and turns the compile cache on."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    folder = epath.Path(recipe.folder)
-    if "://" not in recipe.folder:
-        folder = epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
+    folder = _folder(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     write_atomically(folder / f"{recipe.name}.yaml", text)
@@ -43,11 +41,22 @@ def _open(recipe: Recipe) -> Place:
     return Place(folder, say)
 
 
+def _folder(recipe: Recipe) -> epath.Path:
+    if "://" in recipe.folder:
+        return epath.Path(recipe.folder)
+    return epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
+
+
 def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
     wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
     made = {artifact.name: artifact for artifact in (data.collect_completions(place, one) for one in wanted)}
     return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
+
+
+def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
+    return data.estimate_sampling(Place(_folder(recipe), say), wanted)
 
 
 def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
@@ -152,6 +161,7 @@ def _times(place: Place) -> str:
 STAGES: dict[str, Stage] = {
     "run": _run,
     "sample": _sample,
+    "dry_run": _dry_run,
     "curate": _curate,
     "tokenize": _tokenize,
     "train": _train,

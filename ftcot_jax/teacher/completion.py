@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +83,41 @@ def read_completions(path: str | os.PathLike[str]) -> CompletionFile:
 
 
 def write_completions(
-    path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Sequence[Completion]
-) -> None:
-    """Writes a CompletionDataset file; a reader sees the old one or the new one, never half of it."""
-    data: dict[str, list[dict[str, Any]]] = {}
-    for completion in completions:
-        data.setdefault(str(completion.sample_index), []).append(dataclasses.asdict(completion))
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Iterable[Completion]
+) -> int:
+    """Writes a CompletionDataset file, a question at a time; returns the number of completions.
+
+    A reader sees the old file or the new one, never half of it.
+
+    Args:
+      path: of the file.
+      metadata: the authors' fields and others.
+      completions: the rows of one question next to each other.
+
+    Raises:
+      ValueError: the rows of a question are apart.
+    """
     final = Path(path)
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps({"metadata": dict(metadata), "data": data}, indent=1, ensure_ascii=False))
+    written: set[int] = set()
+    count = 0
+    with partial.open("w") as file:
+        file.write(f'{{\n "metadata": {_indented(dict(metadata), 1)},\n "data": {{')
+        for index, group in itertools.groupby(completions, key=lambda row: row.sample_index):
+            rows = [dataclasses.asdict(row) for row in group]
+            if index in written:
+                raise ValueError(f"the completions of question {index} are not next to each other")
+            file.write(f'{"," if written else ""}\n  "{index}": {_indented(rows, 2)}')
+            written.add(index)
+            count += len(rows)
+        file.write("\n }\n}" if written else "}\n}")
     partial.replace(final)
+    return count
+
+
+def _indented(value: Any, depth: int) -> str:
+    """JSON as `indent=1` writes it so deep inside another value."""
+    return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n" + " " * depth)
 
 
 def import_completions(path: str | os.PathLike[str], questions: Mapping[int, Question]) -> list[Completion]:

@@ -6,8 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# How fast and by which key completions are bought; everything else decides what they are.
-_NOT_CONTENT = {"key_env", "concurrency", "timeout_seconds", "attempts", "import_path", "diversity"}
+_LOOPBACK_CONTENT = ("slip_rate", "wordings", "orders")
+
+
+class Price(BaseModel):
+    """What a model costs, in US dollars for a million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: float = Field(ge=0, description="US dollars for a million prompt tokens.")
+    completion: float = Field(ge=0, description="US dollars for a million completion tokens, reasoning included.")
 
 
 class TeacherSettings(BaseModel):
@@ -18,8 +26,17 @@ class TeacherSettings(BaseModel):
     import_path: str | None = Field(
         None, alias="import", description="Published completions (CompletionDataset JSON) in place of sampling."
     )
-    endpoint: str | None = Field(
-        None, pattern=r"^https?://", description="Base URL of an OpenAI-compatible server, such as http://host:8000/v1."
+    endpoint: str | tuple[str, ...] | None = Field(
+        None,
+        description="Base URL of an OpenAI-compatible server, such as http://host:8000/v1; several share the load.",
+    )
+    source: str | None = Field(
+        None,
+        description="Names in the ledger who serves the model; default: the first endpoint. Keep it when an address "
+        "changes, and nothing is bought again.",
+    )
+    api: Literal["completions", "chat"] = Field(
+        "completions", description="/completions takes the prompt as it is; /chat/completions as a user's message."
     )
     loopback: Literal["weekday_tracking"] | None = Field(
         None, description="Serve the task's own programmatic teacher on this machine and sample that."
@@ -31,9 +48,15 @@ class TeacherSettings(BaseModel):
     max_tokens: int = Field(128, gt=0, description="Longest rationale in the teacher's tokens; 128 in the paper.")
     answer_max_tokens: int = Field(128, gt=0, description="Longest answer text of the second step.")
     seed: int | None = Field(None, ge=0, description="Sent with each request; default: the recipe's seed.")
-    concurrency: int = Field(32, gt=0, description="Requests in flight at most.")
-    timeout_seconds: float = Field(120.0, gt=0, description="A request without an answer for so long is sent again.")
-    attempts: int = Field(7, gt=0, description="Tries of one request before the run stops.")
+    send_seed: bool = Field(True, description="False leaves seeds out of requests, for servers that fail on them.")
+    samples_per_request: int = Field(64, gt=0, description="Largest n of a request; the prompt is paid once for all n.")
+    concurrency: int = Field(64, gt=0, description="Requests in flight at most, for each endpoint; found by trying.")
+    requests_per_minute: float | None = Field(None, gt=0, description="Limit of each endpoint; default: none.")
+    tokens_per_minute: float | None = Field(None, gt=0, description="Limit of each endpoint; default: none.")
+    timeout_seconds: float = Field(300.0, gt=0, description="A request without an answer for so long is sent again.")
+    attempts: int = Field(7, gt=0, description="Tries of one request before the run stops; throttling is not counted.")
+    price: Price | None = Field(None, description="Of this model; default: the package's table, if the model is in it.")
+    budget: float | None = Field(None, gt=0, description="US dollars this ledger may cost in all; then sampling stops.")
     slip_rate: float = Field(0.08, ge=0, le=1, description="Loopback teacher: chance of a slip at each step.")
     wordings: int = Field(2, ge=1, le=2, description="Loopback teacher: ways it words a step.")
     orders: int = Field(2, ge=1, le=2, description="Loopback teacher: orders in which it takes the moves.")
@@ -42,6 +65,9 @@ class TeacherSettings(BaseModel):
     def _one_source(self) -> TeacherSettings:
         if sum(source is not None for source in (self.import_path, self.endpoint, self.loopback)) != 1:
             raise ValueError("give exactly one of import, endpoint and loopback")
+        wrong = next((url for url in self.endpoints if not url.startswith(("http://", "https://"))), None)
+        if wrong is not None or self.endpoint == ():
+            raise ValueError(f"endpoint: {wrong or 'an empty list'} is no http:// or https:// address")
         if self.endpoint is not None and self.model is None:
             raise ValueError("model is needed with endpoint")
         if self.temperature == 0 and self.diversity > 1:
@@ -55,6 +81,22 @@ class TeacherSettings(BaseModel):
         """Who wrote the completions, for their metadata."""
         return self.model or ("imported" if self.import_path else f"loopback-{self.loopback}")
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Base URLs, without a slash at the end."""
+        given = (self.endpoint,) if isinstance(self.endpoint, str) else self.endpoint or ()
+        return tuple(url.rstrip("/") for url in given)
+
+    def writer(self) -> dict[str, Any]:
+        """Who writes the completions, as JSON values: the part of a request's identity that is not the prompt."""
+        values = self.model_dump(include={"loopback", "model", "seed"})
+        values["endpoint"] = self.source or next(iter(self.endpoints), None)
+        if self.api == "chat":
+            values["api"] = "chat"
+        return values | (self.model_dump(include=set(_LOOPBACK_CONTENT)) if self.loopback else {})
+
     def identity(self) -> dict[str, Any]:
         """What decides the content of sampled completions, apart from how many there are, as JSON values."""
-        return {} if self.import_path else self.model_dump(exclude=_NOT_CONTENT)
+        if self.import_path:
+            return {}
+        return self.writer() | self.model_dump(include={"temperature", "max_tokens", "answer_max_tokens"})

@@ -48,7 +48,7 @@ def test_other_prompts_are_refused() -> None:
 def test_sampled_through_the_real_client(tmp_path: Path) -> None:
     settings = TeacherSettings(loopback="weekday_tracking", diversity=8, seed=7)
     asked = questions(seed=7, train=300, test=1)[:300]
-    rows = sample(settings, asked, tmp_path / "ledger").completions
+    rows = list(sample(settings, asked, tmp_path / "ledger").completions)
     assert len(rows) == 2400
     words = set(vocabulary())
     assert all(set((row.reasoning_completion or "").split()) <= words for row in rows)
@@ -56,5 +56,5 @@ def test_sampled_through_the_real_client(tmp_path: Path) -> None:
     assert 0.75 < right < 0.83  # three chances of 0.08 to slip, a few of which cancel: 0.79
     distinct = [len({row.reasoning_completion for row in rows[start : start + 8]}) for start in range(0, 2400, 8)]
     assert sum(distinct) / len(distinct) > 3
-    assert sample(settings, asked, tmp_path / "ledger").completions == rows
-    assert sample(settings, asked, tmp_path / "other").completions == rows
+    assert list(sample(settings, asked, tmp_path / "ledger").completions) == rows
+    assert list(sample(settings, asked, tmp_path / "other").completions) == rows

@@ -1,0 +1,55 @@
+"""Completions out of a ledger: the authors' CompletionDataset JSON, or Parquet with the same columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ftcot_jax.errors import UsageError
+from ftcot_jax.teacher.completion import Completion, write_completions
+
+_ROWS_A_GROUP = 16_384
+_COLUMNS = pa.schema(
+    [
+        pa.field(field.name, pa.int64() if field.type == "int" else pa.string(), nullable="None" in str(field.type))
+        for field in dataclasses.fields(Completion)
+    ]
+)
+
+
+def export(path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Iterable[Completion]) -> int:
+    """Writes completions as their file's ending says, some at a time; returns how many.
+
+    Args:
+      path: ending in .json or .parquet.
+      metadata: of the CompletionDataset; in Parquet it stands in the schema's metadata.
+      completions: such as `Purchases`; a question's rows next to each other.
+
+    Raises:
+      UsageError: the path ends otherwise.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".json":
+        return write_completions(path, metadata, completions)
+    if suffix == ".parquet":
+        return _write_parquet(Path(path), metadata, completions)
+    raise UsageError(f"{path}: completions are exported as .json or .parquet")
+
+
+def _write_parquet(final: Path, metadata: Mapping[str, Any], completions: Iterable[Completion]) -> int:
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    schema = _COLUMNS.with_metadata({name: str(value) for name, value in metadata.items() if value is not None})
+    rows, count = iter(completions), 0
+    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        while group := [dataclasses.asdict(row) for row in itertools.islice(rows, _ROWS_A_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    partial.replace(final)
+    return count

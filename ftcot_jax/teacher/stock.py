@@ -1,0 +1,143 @@
+"""What the ledger holds of a question, what is missing of it, and the completions it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ftcot_jax.tasks.question import Question
+from ftcot_jax.teacher.buyer import Step, Want
+from ftcot_jax.teacher.completion import Completion
+from ftcot_jax.teacher.ledger import Ledger, Sample
+from ftcot_jax.teacher.plan import PromptPlan
+from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.teacher.wire import split_thinking
+
+_SAMPLES_A_LOOK = 4096
+
+_Reasoned = tuple[str | None, str | None, str | None]  # prompt, text and finish reason of a step before the last
+_NOT_REASONED = (None, None, None)
+
+
+@dataclasses.dataclass(slots=True)
+class Stock:
+    """One question's samples.
+
+    Attributes:
+      question: whose.
+      first: what is bought and missing of the first step.
+      answers: second prompt -> what is bought and missing of it.
+    """
+
+    question: Question
+    first: Want
+    answers: dict[str, Want]
+
+    @property
+    def complete(self) -> bool:
+        return not self.first.numbers and not any(want.numbers for want in self.answers.values())
+
+
+class Stockroom:
+    """Reads a plan's samples off the ledger.
+
+    Args:
+      settings: the teacher.
+      plan: how it is asked.
+      ledger: of purchases.
+      dataset: names the purchases in the ledger's report.
+
+    Attributes:
+      first, second: the plan's requests.
+    """
+
+    def __init__(self, settings: TeacherSettings, plan: PromptPlan, ledger: Ledger, dataset: str) -> None:
+        self.plan, self._settings, self._ledger = plan, settings, ledger
+        sampling: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+        if plan.stop:
+            sampling["stop"] = list(plan.stop)
+        answering = {"temperature": 0.0, "max_tokens": settings.answer_max_tokens}
+        self.first = Step(settings, sampling, ledger.job(dataset, f"{plan.name} text"))
+        self.second = Step(settings, answering, ledger.job(dataset, f"{plan.name} answer"))
+
+    def look(self, questions: Sequence[Question]) -> list[Stock]:
+        """The questions' samples as the ledger has them now, read in two queries."""
+        count = self._settings.diversity
+        prompts = [self.plan.first(question) for question in questions]
+        requests = [self.first.identity(prompt) for prompt in prompts]
+        bought = self._ledger.samples_of(requests)
+        stocks = []
+        for question, prompt, request in zip(questions, prompts, requests, strict=True):
+            have = bought.get(request, {})
+            numbers = [number for number in range(count) if number not in have]
+            stocks.append(Stock(question, Want(prompt, request, numbers, have), {}))
+        new = [want for stock in stocks for want in self.ask_for_answers(stock)]
+        self.put(new, self._ledger.samples_of([want.request for want in new]))
+        return stocks
+
+    def ask_for_answers(self, stock: Stock) -> list[Want]:
+        """Adds the second step of what is there of the first; equal texts share one answer. Returns what is new."""
+        new: list[Want] = []
+        for sample in stock.first.have.values() if self.plan.second is not None else ():
+            prompt = self._second_prompt(stock, sample)
+            if prompt is not None and prompt not in stock.answers:
+                stock.answers[prompt] = Want(prompt, self.second.identity(prompt), [0], {})
+                new.append(stock.answers[prompt])
+        return new
+
+    @staticmethod
+    def put(answers: Sequence[Want], bought: Mapping[str, dict[int, Sample]]) -> None:
+        """Fills in the answers that have been bought before."""
+        for want in answers:
+            if have := bought.get(want.request):
+                want.have.update(have)
+                want.numbers = [] if 0 in have else [0]
+
+    def completions(self, stock: Stock) -> Iterator[Completion]:
+        """The question's completions of which all steps are bought, by completion index."""
+        for number in range(self._settings.diversity):
+            sample = stock.first.have.get(number)
+            if sample is None:
+                continue
+            thought, text = split_thinking(sample)
+            reasoned = (stock.first.prompt, text if thought is None else thought, sample.finish_reason)
+            prompt = self._second_prompt(stock, sample)
+            if prompt is None:
+                last = Sample(text, sample.finish_reason)
+                yield self._row(stock, number, _NOT_REASONED if thought is None else reasoned, stock.first.prompt, last)
+            elif answer := stock.answers[prompt].have.get(0):
+                yield self._row(stock, number, reasoned, prompt, answer)
+
+    def _second_prompt(self, stock: Stock, sample: Sample) -> str | None:
+        """The prompt that asks for the answer; None where there is no second step or reasoning led to an answer."""
+        if self.plan.second is None:
+            return None
+        thought, text = split_thinking(sample)
+        if thought is not None and text.strip():
+            return None
+        return self.plan.second(stock.first.prompt, text if thought is None else thought)
+
+    @staticmethod
+    def _row(stock: Stock, number: int, reasoned: _Reasoned, prompt: str, last: Sample) -> Completion:
+        question = stock.question
+        return Completion(
+            sample_index=question.sample_index,
+            completion_index=number,
+            question=question.question,
+            answer=question.answer,
+            reasoning_prompt=reasoned[0],
+            reasoning_completion=reasoned[1],
+            reasoning_finish_reason=reasoned[2],
+            prompt=prompt,
+            completion=split_thinking(last)[1],
+            finish_reason=last.finish_reason,
+        )
+
+    def blocks(self, questions: Iterable[Question]) -> Iterator[list[Stock]]:
+        """The questions' stocks, some at a time, so that memory stays small however many there are."""
+        waiting = iter(questions)
+        size = max(1, _SAMPLES_A_LOOK // self._settings.diversity)
+        while block := list(itertools.islice(waiting, size)):
+            yield self.look(block)
