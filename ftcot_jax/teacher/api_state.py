@@ -78,7 +78,12 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LineResult:
-    """What came of a line: ``answered``, ``refused: ...``, ``failed: ...``, ``unread`` (perhaps paid) or a status."""
+    """What came of a line.
+
+    Attributes:
+      outcome: ``answered``; ``refused: why`` for good; ``failed: why``, ``expired``, ``cancelled`` or ``stopped``, to
+        be asked again; ``unread``, as those but perhaps paid; ``fatal: why`` where all others would fail too.
+    """
 
     custom_id: str
     outcome: str
@@ -153,10 +158,6 @@ class ApiState:
             (kind, key, remote_id, adopted),
         )
 
-    def forget(self, kind: str, key: str) -> None:
-        """Drops an intent whose thing is gone from the server."""
-        self._db.execute("DELETE FROM intents WHERE kind = ? AND key = ?", (kind, key))
-
     def unanswered(self, kind: str) -> int:
         """Intents of a kind that were sent and never answered or found."""
         return self._count("SELECT COUNT(*) FROM intents WHERE kind = ? AND remote_id IS NULL AND sent_at > 0", kind)
@@ -164,10 +165,6 @@ class ApiState:
     def adoptions(self, kind: str) -> int:
         """Things of a kind that were found at the server instead of created again."""
         return self._count("SELECT COUNT(*) FROM intents WHERE kind = ? AND adopted", kind)
-
-    def known(self, kind: str) -> int:
-        """Things of a kind that exist at the server."""
-        return self._count("SELECT COUNT(*) FROM intents WHERE kind = ? AND remote_id IS NOT NULL", kind)
 
     # Samples: texts that were bought.
 
@@ -212,6 +209,10 @@ class ApiState:
     def open_parts(self) -> list[str]:
         """Keys of the batch files whose results have not been collected, oldest first."""
         return [key for (key,) in self._db.execute("SELECT key FROM parts WHERE outcome IS NULL ORDER BY made_at, key")]
+
+    def parts_made(self) -> int:
+        """How many batch files were made."""
+        return self._count("SELECT COUNT(*) FROM parts")
 
     def times_made(self, content: str) -> int:
         """How many batch files have held just these lines."""

@@ -34,7 +34,9 @@ class BatchSettings(BaseModel):
         None, ge=0, description="Leave after waiting so long; the same command goes on later. Default: wait to the end."
     )
     settle_seconds: float = Field(
-        30.0, ge=0, description="How long after an unanswered request the server's lists are trusted to show its effect."
+        30.0,
+        ge=0,
+        description="How long after an unanswered request the server's lists are trusted to show its effect.",
     )
     timeout_seconds: float = Field(300.0, gt=0, description="Longest single request, an upload included.")
     attempts: int = Field(8, gt=0, description="Tries of one request to the server before the run stops.")

@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -159,7 +159,7 @@ class OpenAIAccount:
 
         def create() -> str:
             with path.open("rb") as stream:
-                return made_id(self.client.files.create(file=(name, stream), purpose=purpose))
+                return with_id(self.client.files.create(file=(name, stream), purpose=purpose)).id
 
         return self.create_once(state, f"{purpose} file", key, find=find, create=create)
 
@@ -177,9 +177,8 @@ class OpenAIAccount:
         after: dict[str, Any] = {}
         while True:
             cursor = dict(after)
-            answer = self.read(lambda: page(cursor))  # noqa: B023 - called before the next turn
-            rows = self._rows(answer)
-            fresh = [row for row in rows if row.id not in seen]
+            answer = self.read(lambda: _list_page(page, cursor))  # noqa: B023 - called before the next turn
+            fresh = [row for row in answer.data if row.id not in seen]
             yield from fresh
             seen.update(row.id for row in fresh)
             if not fresh or getattr(answer, "has_more", None) is False:
@@ -189,12 +188,6 @@ class OpenAIAccount:
     def redact(self, text: str) -> str:
         """The text without the key, should a server repeat it."""
         return text.replace(self._key, "***") if self._key else text
-
-    def _rows(self, answer: Any) -> Iterable[Any]:
-        rows = getattr(answer, "data", None)
-        if not isinstance(rows, list):
-            raise FtcotError(f"{self.endpoint}: a list was asked for and something else came; check the base URL")
-        return rows
 
     def _settle(self, sent_at: float) -> None:
         """Waits until the lists can be trusted to show what was sent then."""
@@ -243,12 +236,23 @@ def read_key(key_env: str) -> str | None:
     return key or None
 
 
-def made_id(answer: Any) -> str:
-    """The id in the answer to a creation; an answer without one tells nothing of its effect."""
+def with_id(answer: T) -> T:
+    """The answer, if it is an object of the API; one without an id tells nothing of a creation's effect."""
     made = getattr(answer, "id", None)
     if not isinstance(made, str) or not made:
         raise Again("HTTP 200 without an id", None, effect_known=False)
-    return made
+    return answer
+
+
+def _list_page(page: Callable[[dict[str, Any]], Any], cursor: dict[str, Any]) -> Any:
+    """A page of a list; a proxy's HTML with HTTP 200 is none, and the package trips over it."""
+    try:
+        answer = page(cursor)
+    except AttributeError:
+        answer = None
+    if not isinstance(getattr(answer, "data", None), list):
+        raise Again("HTTP 200 without a list", None, effect_known=True)
+    return answer
 
 
 def server_message(body: object) -> str:
