@@ -386,8 +386,7 @@ SCRIPT = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from ftcot_jax.teacher.api_state import ApiState
-from ftcot_jax.teacher.batch_api import sample_by_batch
+    from ftcot_jax.teacher.batch_api import sample_by_batch
     from ftcot_jax.teacher.batch_settings import BatchSettings
     from ftcot_jax.teacher.settings import TeacherSettings
     from tests.teacher.test_batch_api import FAST, QUESTIONS
@@ -410,7 +409,7 @@ def test_kill_dash_nine_at_every_request(route: str, step: int, tmp_path: Path) 
             [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)], cwd=Path(__file__).parents[2]
         )
         try:
-            assert reached.wait(60)
+            assert reached.wait(20)
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
