@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
 from ftcot_jax.teacher.api_state import ApiState, LineResult
-from ftcot_jax.teacher.batch_lines import Sampling, count_rows, read_results
+from ftcot_jax.teacher.batch_lines import Sampling, count_rows, read_results, split_thinking
 from ftcot_jax.teacher.batch_local import LocalBatches
 from ftcot_jax.teacher.batch_plan import Part, Want, plan_parts
 from ftcot_jax.teacher.batch_remote import Finished, RemoteBatches, Runner, input_file
@@ -108,9 +108,9 @@ class _BatchSampler:
         self._there = self._wanted = 0
         self._source: dict[str, Any] = {"runner": batch.runner, "seed": teacher.seed}
         if batch.runner == "api":
-            if teacher.endpoint is None:
-                raise UsageError("teacher.batch: runner api needs teacher.endpoint")
-            self._source["endpoint"] = teacher.endpoint
+            if not isinstance(teacher.endpoint, str):
+                raise UsageError("teacher.batch: runner api needs one teacher.endpoint")
+            self._source["endpoint"] = teacher.endpoint.rstrip("/")
             account = OpenAIAccount(
                 teacher.endpoint,
                 teacher.key_env,
@@ -140,34 +140,55 @@ class _BatchSampler:
         second: dict[tuple[int, int], Want] = {}
         for index, asked in first.items():
             for number, sample in self._bought(asked):
-                prompt = answer_prompt(asked.prompt, sample.text)
-                second[index, number] = Want(self._request(prompt, answer), prompt, 1, index, number, 2)
+                thought, text = split_thinking(sample.text)
+                if thought is None or not text.strip():  # else a reasoning model has given its answer already
+                    prompt = answer_prompt(asked.prompt, text if thought is None else thought)
+                    second[index, number] = Want(self._request(prompt, answer), prompt, 1, index, number, 2)
         self._bring(list(second.values()), answer)
 
         completions = [
-            Completion(
-                sample_index=question.sample_index,
-                completion_index=number,
-                question=question.question,
-                answer=question.answer,
-                reasoning_prompt=first[question.sample_index].prompt,
-                reasoning_completion=sample.text,
-                reasoning_finish_reason=sample.finish_reason,
-                prompt=second[question.sample_index, number].prompt,
-                completion=reply.text,
-                finish_reason=reply.finish_reason,
-            )
-            for question in questions
+            row
+            for question in sorted(questions, key=lambda question: question.sample_index)
             for number, sample in self._bought(first[question.sample_index])
-            for _, reply in self._bought(second[question.sample_index, number])
+            if (row := self._row(question, number, sample, first, second)) is not None
         ]
-        completions.sort(key=lambda row: (row.sample_index, row.completion_index))
         refused = {
             want.sample_index: reason
             for want in [*second.values(), *first.values()]
             if (reason := self._state.refusal(want.request)) is not None
         }
         return BatchSampled(completions, refused, self._account())
+
+    def _row(
+        self,
+        question: Question,
+        number: int,
+        sample: Sample,
+        first: Mapping[int, Want],
+        second: Mapping[tuple[int, int], Want],
+    ) -> Completion | None:
+        """A rationale with its answer; None if the answer was refused."""
+        asked, follow = first[question.sample_index], second.get((question.sample_index, number))
+        thought, text = split_thinking(sample.text)
+        if follow is None:
+            prompt, last = asked.prompt, Sample(text, sample.finish_reason)
+        else:
+            prompt, replies = follow.prompt, self._bought(follow)
+            if not replies:
+                return None
+            last = replies[0][1]
+        return Completion(
+            sample_index=question.sample_index,
+            completion_index=number,
+            question=question.question,
+            answer=question.answer,
+            reasoning_prompt=asked.prompt,
+            reasoning_completion=text if thought is None else thought,
+            reasoning_finish_reason=sample.finish_reason,
+            prompt=prompt,
+            completion=split_thinking(last.text)[1],
+            finish_reason=last.finish_reason,
+        )
 
     def _request(self, prompt: str, sampling: Sampling) -> str:
         return request_identity(self._source, prompt, sampling.identity())

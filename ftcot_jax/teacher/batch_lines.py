@@ -63,6 +63,16 @@ def read_choices(body: Any, form: Form, wanted: int) -> tuple[Sample, ...]:
         return ()
 
 
+def split_thinking(text: str) -> tuple[str | None, str]:
+    """The reasoning in a text, None if it has none, and the rest; a text that was cut off may lack the closing tag."""
+    opened = text.lstrip()
+    if opened.startswith("<think>"):
+        thought, _, rest = opened.removeprefix("<think>").partition("</think>")
+        return thought.strip(), rest.lstrip()
+    thought, closed, rest = text.partition("</think>")  # some chat templates write the opening tag themselves
+    return (thought.strip(), rest.lstrip()) if closed else (None, text)
+
+
 def usage_tokens(body: Any) -> tuple[int, int]:
     """(prompt, completion) tokens of an answer, zero where the server does not say."""
     usage = body.get("usage") if isinstance(body, dict) else None

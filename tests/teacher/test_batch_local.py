@@ -16,6 +16,7 @@ import pydantic
 import pytest
 
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
+from ftcot_jax.tasks.templates import answer_prompt
 from ftcot_jax.teacher.batch_api import BatchSampled, sample_by_batch
 from ftcot_jax.teacher.batch_settings import BatchSettings
 from ftcot_jax.teacher.settings import TeacherSettings
@@ -35,15 +36,24 @@ def counted(folder: Path) -> list[str]:
     return (folder / "count").read_text().splitlines()
 
 
-def test_both_steps_with_reasoning_kept_and_nothing_again(tmp_path: Path) -> None:
+def test_both_steps_and_nothing_again(tmp_path: Path) -> None:
     sampled = run(tmp_path, max_requests=4)
     assert_whole(sampled)
-    assert sampled.completions[0].reasoning_completion == "<think>\nhm\n</think>\ntext 1000003 of 46"
-    assert not (sampled.completions[0].completion or "").startswith("<think>")
     assert len(counted(tmp_path)) == 6 + 24
     assert sampled.account.batches == 2 + 6
     assert run(tmp_path).completions == sampled.completions
     assert len(counted(tmp_path)) == 30
+
+
+def test_a_reasoning_teacher_is_asked_again_only_where_it_gave_no_answer(tmp_path: Path) -> None:
+    sampled = run(tmp_path, "--think")
+    rows = [row for row in sampled.completions if row.sample_index == 3]
+    assert [row.reasoning_completion for row in rows] == ["hm 0", "hm 1", "hm 2", "hm 3"]
+    assert [row.prompt == row.reasoning_prompt for row in rows] == [True, False, True, False]
+    assert rows[0].completion == "text 1000003 of 46"
+    assert rows[1].prompt == answer_prompt(rows[1].reasoning_prompt or "", "hm 1")
+    assert rows[1].completion == f"text 1000003 of {len(rows[1].prompt)}"
+    assert len(counted(tmp_path)) == 6 + 12
 
 
 def test_a_command_that_dies_keeps_what_it_wrote(tmp_path: Path) -> None:
