@@ -148,7 +148,7 @@ class ApiState:
 
     def not_created(self, kind: str, key: str) -> None:
         """Writes that the server said it created nothing."""
-        self._db.execute("UPDATE intents SET sent_at = NULL WHERE kind = ? AND key = ?", (kind, key))
+        self._db.execute("UPDATE intents SET sent_at = NULL, sends = sends - 1 WHERE kind = ? AND key = ?", (kind, key))
 
     def created(self, kind: str, key: str, remote_id: str, adopted: bool) -> None:
         """Writes the server's id of a thing; `adopted` if it was found there instead of answered."""
@@ -158,9 +158,11 @@ class ApiState:
             (kind, key, remote_id, adopted),
         )
 
-    def unanswered(self, kind: str) -> int:
-        """Intents of a kind that were sent and never answered or found."""
-        return self._count("SELECT COUNT(*) FROM intents WHERE kind = ? AND remote_id IS NULL AND sent_at > 0", kind)
+    def perhaps_paid(self, kind: str) -> int:
+        """Requests of a kind that were sent and perhaps had their effect beside the one that was answered."""
+        return self._count(
+            "SELECT COALESCE(SUM(MAX(0, sends - (remote_id IS NOT NULL))), 0) FROM intents WHERE kind = ?", kind
+        )
 
     def adoptions(self, kind: str) -> int:
         """Things of a kind that were found at the server instead of created again."""
@@ -201,7 +203,7 @@ class ApiState:
             )
 
     def drop_part(self, key: str) -> None:
-        """Removes a batch file of which nothing exists at the server."""
+        """Removes a file of which nothing but perhaps its upload exists at the server."""
         with self._transaction():
             for table, column in (("lines", "part"), ("parts", "key"), ("intents", "key")):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))

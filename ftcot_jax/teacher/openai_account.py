@@ -37,6 +37,14 @@ class Again(Exception):
     effect_known: bool
 
 
+class RefusedRequest(FtcotError):
+    """The server will not do this one thing (HTTP 4xx); others may go on."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class OpenAIAccount:
     """Talks to one API with one key.
 
@@ -57,7 +65,7 @@ class OpenAIAccount:
         import openai  # takes two seconds, which only runs that use an API should spend
 
         self.endpoint = endpoint.rstrip("/")
-        self._key_env, self._attempts, self._settle_seconds = key_env, attempts, settle_seconds
+        self._key_env, self.attempts, self._settle_seconds = key_env, attempts, settle_seconds
         self._key = read_key(key_env)
         self.client: openai.OpenAI = openai.OpenAI(
             base_url=self.endpoint, api_key=self._key or "none", max_retries=0, timeout=timeout_seconds
@@ -69,15 +77,15 @@ class OpenAIAccount:
         Raises:
           FtcotError: the server keeps failing, or refuses.
         """
-        for tries in range(1, self._attempts + 1):
+        for tries in range(1, self.attempts + 1):
             try:
-                return self._sorted(call)
+                return self.attempt(call)
             except Again as problem:
                 last = problem
-                if tries < self._attempts:
+                if tries < self.attempts:
                     time.sleep(pause(tries, problem.wait))
         raise FtcotError(
-            f"{self.endpoint} failed {self._attempts} times in a row ({last.reason}); everything created is written "
+            f"{self.endpoint} failed {self.attempts} times in a row ({last.reason}); everything created is written "
             "down, run the same command to go on"
         )
 
@@ -116,12 +124,12 @@ class OpenAIAccount:
                 return found
             state.sending(kind, key)
             try:
-                made = self._sorted(create)
+                made = self.attempt(create)
             except Again as problem:
                 if problem.effect_known:
                     state.not_created(kind, key)
                 tries += 1
-                if tries >= self._attempts:
+                if tries >= self.attempts:
                     raise FtcotError(
                         f"{self.endpoint} failed {tries} times in a row to create a {kind} ({problem.reason}); run the "
                         "same command to go on: it looks for what was created before it creates anything"
@@ -194,8 +202,14 @@ class OpenAIAccount:
         elapsed = max(0.0, time.time() - sent_at)  # a clock set back must not wait for hours
         time.sleep(max(0.0, self._settle_seconds - elapsed))
 
-    def _sorted(self, call: Callable[[], T]) -> T:
-        """Calls, and sorts what goes wrong into Again and FtcotError."""
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Calls once, and sorts what goes wrong.
+
+        Raises:
+          Again: it may go better another time.
+          RefusedRequest: this request will never be answered.
+          FtcotError: the key, or the account, is refused.
+        """
         import openai
 
         try:
@@ -221,7 +235,7 @@ class OpenAIAccount:
             return Again("HTTP 429", _seconds(error.response.headers.get("Retry-After")), effect_known=True)
         if status in (408, 409) or status >= 500:
             return Again(f"HTTP {status}", _seconds(error.response.headers.get("Retry-After")), effect_known=False)
-        return FtcotError(f"{self.endpoint}: HTTP {status}: {message}")
+        return RefusedRequest(f"{self.endpoint}: HTTP {status}: {message}", status)
 
 
 def read_key(key_env: str) -> str | None:

@@ -71,6 +71,7 @@ class ApiServer:
         self.models: dict[str, str] = {}
         self.keeps_metadata = True
         self.lists_paged = True
+        self.seconds = 0.0  # that an answer takes
         self.answer: Callable[[str], str] = lambda prompt: f" text {hashlib.sha256(prompt.encode()).hexdigest()[:6]}"
         self._endings: dict[str, Ending] = {}
 
@@ -279,6 +280,7 @@ class ApiServer:
     async def _complete(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies.append(body)
+        await asyncio.sleep(self.seconds)
         return web.json_response(self.complete(body, chat=request.path.endswith("/chat/completions")))
 
 
