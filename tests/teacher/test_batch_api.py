@@ -144,6 +144,16 @@ def test_a_creation_without_answer_is_found_not_repeated(route: str, name: str, 
     assert sampled.account.adopted == (route == "POST /batches" and "after creation" in name)
 
 
+def test_half_an_upload_is_not_adopted(tmp_path: Path) -> None:
+    with ApiServer().serving() as server:
+        ask(server, tmp_path / "lost", diversity=1)
+        whole = next(row for row in server.files.values() if row["purpose"] == "batch")
+        whole["bytes"] -= 100
+        server.batches.clear()
+        ask(server, tmp_path / "new", diversity=1)
+        assert server.uploads[whole["filename"]] == 2
+
+
 def test_a_list_that_lags_is_given_time(tmp_path: Path) -> None:
     """The batch exists but the list shows it only a little later: without the wait it would be made twice."""
     with ApiServer().serving() as server:
