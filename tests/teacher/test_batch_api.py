@@ -289,7 +289,7 @@ def test_an_output_file_that_stays_cut_is_counted_as_perhaps_paid(tmp_path: Path
 
 def test_a_server_that_ignores_n(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
-        server.endings = [Ending(choices=1)]
+        server.endings = [Ending(choices=1) for _ in range(3)]
         sampled = ask(server, tmp_path)
         assert len(server.batches) == 3  # one more, of single requests, tops all of it up
     assert_whole(sampled)
