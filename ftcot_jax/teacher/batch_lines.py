@@ -56,11 +56,16 @@ def read_choices(body: Any, form: Form, wanted: int) -> tuple[Sample, ...]:
     """
     try:
         choices = sorted(body["choices"], key=lambda choice: choice.get("index", 0))
-        if form == "completions":
-            return tuple(Sample(str(choice["text"]), choice.get("finish_reason")) for choice in choices)[:wanted]
-        return tuple(Sample(_spoken(choice["message"]), choice.get("finish_reason")) for choice in choices)[:wanted]
+        texts = [choice["text"] if form == "completions" else _spoken(choice["message"]) for choice in choices]
+        reasons = [choice.get("finish_reason") for choice in choices]
     except (KeyError, TypeError, AttributeError):
         return ()
+    return tuple(Sample(_writable(text), reason) for text, reason in zip(texts, reasons, strict=True))[:wanted]
+
+
+def _writable(text: object) -> str:
+    """The text without the half characters that a JSON escape can hold and no file or database can."""
+    return ("" if text is None else str(text)).encode(errors="replace").decode()
 
 
 def split_thinking(text: str) -> tuple[str | None, str]:

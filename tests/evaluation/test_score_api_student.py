@@ -25,7 +25,7 @@ from tests.teacher.api_server import ApiServer, Fault, done_but_cut_off, refuse
 
 TASK = Task(key="sums", answer_type="integer", licence="ours", citation="none")
 QUESTIONS = [Question(number, f"How many is {number}?", str(number)) for number in range(20)]
-FAST = {"timeout_seconds": 5, "concurrency": 4}
+FAST = {"timeout_seconds": 30, "concurrency": 4}
 
 
 @pytest.fixture(autouse=True)

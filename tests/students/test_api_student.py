@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -26,6 +23,7 @@ from tests.teacher.api_server import (
     done_but,
     done_but_cut_off,
     done_but_silent,
+    kill_when,
     refuse,
 )
 
@@ -35,7 +33,7 @@ PAIRS = [
     for number in QUESTIONS
     for copy in range(2)
 ]
-FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02, "timeout_seconds": 5}
+FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02, "timeout_seconds": 30}
 
 
 @pytest.fixture(autouse=True)
@@ -204,12 +202,6 @@ def test_kill_dash_nine_at_every_request(route: str, tmp_path: Path) -> None:
     with ApiServer().serving() as server:
         reached = threading.Event()
         server.script[route] = [done_but_silent(reached)]
-        command = [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)]
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
-        try:
-            assert reached.wait(30)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        assert kill_when(reached, [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)])
         assert tune(server, tmp_path).model == "ft:curie:ftjob-0"
     assert_once(server)

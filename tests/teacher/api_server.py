@@ -12,8 +12,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -331,3 +335,15 @@ def cut_short(share: float) -> Fault:
         return web.Response(body=answer.body[: int(len(answer.body) * share)])
 
     return Fault(play, after=True)
+
+
+def kill_when(reached: threading.Event, command: list[str]) -> bool:
+    """Runs a client from the checkout's root and kills it with SIGKILL at the event; False if it ended before."""
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    while process.poll() is None and not reached.wait(0.05):
+        pass
+    killed = process.poll() is None
+    if killed:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return killed

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
 import textwrap
 import threading
@@ -30,11 +27,12 @@ from tests.teacher.api_server import (
     done_but,
     done_but_cut_off,
     done_but_silent,
+    kill_when,
     refuse,
 )
 
 QUESTIONS = [Question(number, f"How many is {number}?", str(number)) for number in range(6)]
-FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02, "timeout_seconds": 5}
+FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02, "timeout_seconds": 30}
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +285,14 @@ def test_an_output_file_that_stays_cut_is_counted_as_perhaps_paid(tmp_path: Path
     assert again == 4 * sampled.account.perhaps_paid > 0  # four samples a request
 
 
+def test_half_a_character_does_not_lose_the_text(tmp_path: Path) -> None:
+    with ApiServer().serving() as server:
+        server.answer = lambda prompt: f" {len(prompt)} \ud83d"
+        assert_whole(sampled := ask(server, tmp_path))
+    assert_once(server)
+    assert (sampled.completions[0].reasoning_completion or "").startswith(" 46 ? ")
+
+
 def test_a_server_that_ignores_n(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
         server.endings = [Ending(choices=1) for _ in range(3)]
@@ -325,6 +331,30 @@ def test_waiting_may_end_and_the_batch_is_collected_later(tmp_path: Path) -> Non
     assert_once(server)
 
 
+def test_what_is_wanted_may_change_while_a_batch_is_under_way(tmp_path: Path) -> None:
+    """A batch that exists is used as it is; one that was only planned is planned afresh."""
+    with ApiServer().serving() as server:
+        server.endings = [Ending(polls=3)]
+        with pytest.raises(Preempted):
+            ask(server, tmp_path / "less", diversity=5, wait_seconds=0)
+        ask(server, tmp_path / "less", diversity=3)
+        assert sum(server.bought.values()) == 6 * (5 + 3)
+        assert_whole(ask(server, tmp_path / "less", diversity=5), diversity=5)
+    assert_once(server)
+    with ApiServer().serving() as server:
+        server.endings = [Ending(polls=3)]
+        with pytest.raises(Preempted):
+            ask(server, tmp_path / "more", diversity=2, wait_seconds=0)
+        assert_whole(ask(server, tmp_path / "more", diversity=4))
+    assert_once(server)
+    with ApiServer().serving() as server:
+        server.script["POST /files"] = [refuse(401)]
+        with pytest.raises(FtcotError, match="HTTP 401"):
+            ask(server, tmp_path / "planned", diversity=5)
+        ask(server, tmp_path / "planned", diversity=2)
+        assert sum(server.bought.values()) == 6 * 2 * 2
+
+
 def test_a_lost_folder_adopts_what_the_account_has(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
         sampled = ask(server, tmp_path / "lost")
@@ -354,6 +384,18 @@ def test_errors_of_the_account_are_one_line_each(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("OPENAI_API_KEY", "sécret")
     with pytest.raises(UsageError, match="OPENAI_API_KEY: the key has blanks or characters"):
         ask(server, tmp_path)
+
+
+def test_a_batch_that_another_key_cannot_see_is_not_bought_again(tmp_path: Path) -> None:
+    with ApiServer().serving() as server:
+        with pytest.raises(Preempted):
+            ask(server, tmp_path, wait_seconds=0)
+        hidden, server.batches = server.batches, {}
+        with pytest.raises(FtcotError, match="HTTP 404: No such batch"):
+            ask(server, tmp_path)
+        server.batches = hidden
+        assert_whole(ask(server, tmp_path))
+    assert_once(server)
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:
@@ -415,14 +457,7 @@ def test_kill_dash_nine_at_every_request(route: str, step: int, tmp_path: Path) 
         # In each step the lists are read once, and a batch is looked at twice.
         before = (step - 1) * (2 if route == "GET /batches/{id}" else 1)
         server.script[route] = [*[None] * before, done_but_silent(reached)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)], cwd=Path(__file__).parents[2]
-        )
-        try:
-            assert reached.wait(20)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        assert kill_when(reached, [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)])
         assert_whole(ask(server, tmp_path))
         assert len(server.batches) == 2
     assert_once(server)
