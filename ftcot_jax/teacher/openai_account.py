@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import random
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
 _PAGE = 100  # rows a page of a list; the most that compatible servers allow
 
 T = TypeVar("T")
@@ -172,12 +174,9 @@ class OpenAIAccount:
         return self.create_once(state, f"{purpose} file", key, find=find, create=create)
 
     def download(self, file_id: str) -> bytes:
-        """The content of a file at the server."""
-
-        def call() -> bytes:
-            return self.client.files.content(file_id).content
-
-        return self.read(call)
+        """The content of a file at the server, without the key, should the server repeat it in an error."""
+        content = self.read(lambda: self.client.files.content(file_id).content)
+        return content.replace(self._key.encode(), b"***") if self._key else content
 
     def listed(self, page: Callable[[dict[str, Any]], Any]) -> Iterator[Any]:
         """Every row of a list at the server, page by page; a server that ignores the cursor ends it."""
@@ -283,7 +282,9 @@ def pause(tries: int, asked: float | None) -> float:
 
 
 def _seconds(after: str | None) -> float | None:
+    """What a Retry-After header asks for, an hour at most; None for an HTTP date: the usual wait will do."""
     try:
-        return None if after is None else max(0.0, float(after))
+        asked = float(after) if after is not None else math.nan
     except ValueError:
-        return None  # an HTTP date; the usual waiting time will do
+        return None
+    return None if math.isnan(asked) else min(max(0.0, asked), _LONGEST_ASKED_SECONDS)

@@ -398,6 +398,14 @@ def test_a_batch_that_another_key_cannot_see_is_not_bought_again(tmp_path: Path)
     assert_once(server)
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("inf", 3600.0), ("nan", None), ("Wed, 21 Oct", None)],
+)
+def test_retry_after(header: str, seconds: float | None) -> None:
+    assert openai_account._seconds(header) == seconds
+
+
 def test_no_server_is_one_line(tmp_path: Path) -> None:
     teacher = TeacherSettings(endpoint="http://127.0.0.1:9/v1", model="m")
     with pytest.raises(FtcotError, match=r"http://127.0.0.1:9/v1 failed 2 times in a row \(connection"):
@@ -412,7 +420,10 @@ def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path: Path, monkeypatch
         teacher = TeacherSettings(endpoint=server.url, model="teacher", seed=1)
         with pytest.raises(FtcotError, match=r"Bearer \*\*\* is odd"):
             sample_by_batch(teacher, BatchSettings(**FAST), QUESTIONS, tmp_path, say=said.append)
-        sample_by_batch(teacher, BatchSettings(**FAST), QUESTIONS, tmp_path, say=said.append)
+        echo = {"error": {"message": "who is planted-secret-7461?"}}
+        server.endings = [Ending(row_faults={"q1-c0-s1": (400, echo)})]
+        sampled = sample_by_batch(teacher, BatchSettings(**FAST), QUESTIONS, tmp_path, say=said.append)
+    assert sampled.refused == {1: "HTTP 400: who is ***?"}
     assert server.keys == {"Bearer planted-secret-7461"}
     files = [file for file in tmp_path.iterdir() if file.is_file()]
     assert len(files) > 4
