@@ -130,10 +130,12 @@ class _BatchSampler:
         rationale = Sampling(teacher.model_name, form, teacher.temperature, teacher.max_tokens)
         answer = Sampling(teacher.model_name, form, 0.0, teacher.answer_max_tokens)
 
+        of_rationale, of_answer = rationale.identity(), answer.identity()
+
         first: dict[int, Want] = {}
         for question in questions:
             prompt, index = zero_shot_cot_prompt(question.question), question.sample_index
-            first[index] = Want(self._request(prompt, rationale), prompt, teacher.diversity, index, 0, 1)
+            first[index] = Want(self._request(prompt, of_rationale), prompt, teacher.diversity, index, 0, 1)
         self._bring(list(first.values()), rationale)
         self._check_repeats(list(first.values()))
 
@@ -143,7 +145,7 @@ class _BatchSampler:
                 thought, text = split_thinking(sample.text)
                 if thought is None or not text.strip():  # else a reasoning model has given its answer already
                     prompt = answer_prompt(asked.prompt, text if thought is None else thought)
-                    second[index, number] = Want(self._request(prompt, answer), prompt, 1, index, number, 2)
+                    second[index, number] = Want(self._request(prompt, of_answer), prompt, 1, index, number, 2)
         self._bring(list(second.values()), answer)
 
         completions = [
@@ -190,8 +192,8 @@ class _BatchSampler:
             finish_reason=last.finish_reason,
         )
 
-    def _request(self, prompt: str, sampling: Sampling) -> str:
-        return request_identity(self._source, prompt, sampling.identity())
+    def _request(self, prompt: str, sampling: dict[str, Any]) -> str:
+        return request_identity(self._source, prompt, sampling)
 
     def _bought(self, want: Want) -> list[tuple[int, Sample]]:
         samples = self._state.samples(want.request)
