@@ -35,7 +35,7 @@ class ApiStudentSettings(BaseModel):
         ge=0,
         description="How long after an unanswered request the server's lists are trusted to show its effect.",
     )
-    timeout_seconds: float = Field(300.0, gt=0, description="Longest single request, the upload included.")
+    timeout_seconds: float = Field(300.0, gt=0, description="A request is given up after so long a silence.")
     attempts: int = Field(8, gt=0, description="Tries of one request before the run stops.")
 
     def hyperparameters(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import sqlite3
 import time
@@ -93,10 +94,11 @@ class LineResult:
 
 
 class ApiState:
-    """The folder of one run's dealings with an API; one process at a time.
+    """The folder, on a local disk, of one run's dealings with an API; one process at a time.
 
     Raises:
-      FtcotError: another process works in the folder, or its state.sqlite is none of ours.
+      FtcotError: another process works in the folder, or its state.sqlite is none of ours; as a context, also when
+        the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,10 +127,11 @@ class ApiState:
     ) -> None:
         self._db.close()
         self._lock.release()
-        if isinstance(error, sqlite3.Error):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or isinstance(error, sqlite3.Error):
             raise FtcotError(
-                f"{self.folder / 'state.sqlite'} cannot be written ({error}); what came before is in it: make room and "
-                "run the same command again"
+                f"{self.folder} cannot be written ({error}); what came before is in it: make room and run the same "
+                "command again"
             ) from error
 
     # Intents: things created at the server.

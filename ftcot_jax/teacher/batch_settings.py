@@ -38,7 +38,7 @@ class BatchSettings(BaseModel):
         ge=0,
         description="How long after an unanswered request the server's lists are trusted to show its effect.",
     )
-    timeout_seconds: float = Field(300.0, gt=0, description="Longest single request, an upload included.")
+    timeout_seconds: float = Field(300.0, gt=0, description="A request is given up after so long a silence.")
     attempts: int = Field(8, gt=0, description="Tries of one request to the server before the run stops.")
     rounds: int = Field(3, gt=0, description="Batches in which one request may fail before the run stops.")
 

@@ -14,7 +14,7 @@ import pytest
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
-from ftcot_jax.teacher import openai_account
+from ftcot_jax.teacher import api_state, openai_account
 from ftcot_jax.teacher.api_state import ApiState
 from ftcot_jax.teacher.batch_api import BatchSampled, sample_by_batch
 from ftcot_jax.teacher.batch_settings import BatchSettings
@@ -443,6 +443,17 @@ def test_a_file_that_is_no_state(tmp_path: Path) -> None:
     (tmp_path / "state.sqlite").write_text("something else, long enough to be no database " * 50)
     with pytest.raises(FtcotError, match=r"state.sqlite: not a state file"), ApiServer().serving() as server:
         ask(server, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own page limit stands in for a full disk; the answers that did not fit are still at the API."""
+    with ApiServer().serving() as server:
+        monkeypatch.setattr(api_state, "_SCHEMA", api_state._SCHEMA + "PRAGMA max_page_count = 16;")
+        with pytest.raises(FtcotError, match=r"cannot be written \(database or disk is full\); what came before"):
+            ask(server, tmp_path, diversity=40)
+        monkeypatch.undo()
+        assert_whole(ask(server, tmp_path, diversity=40), diversity=40)
+    assert_once(server)
 
 
 SCRIPT = textwrap.dedent(
