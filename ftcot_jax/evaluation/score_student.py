@@ -77,14 +77,30 @@ def score_student(
         stop=ask.template.stop,
         on_progress=on_progress,
     )
-    texts = student.decode([row.tokens for row in written])
+    reasons = [row.finish_reason for row in written]
+    scores = score_texts(task, questions, ask, prompts, student.decode([row.tokens for row in written]), reasons)
+    counts = {
+        "prompt_too_long": reasons.count("prompt_too_long"),
+        "tokens_written": sum(len(row.tokens) for row in written),
+    }
+    return dataclasses.replace(scores, summary=scores.summary | counts)
+
+
+def score_texts(
+    task: Task,
+    questions: Sequence[Question],
+    ask: Asking,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    reasons: Sequence[str | None],
+) -> Scores:
+    """Scores what any student wrote; all sequences have one entry a question."""
     verdicts = [
-        score(task, text, question.answer, ask.template.answer_prefix, ask.scoring, row.finish_reason)
-        for text, question, row in zip(texts, questions, written, strict=True)
+        score(task, text, question.answer, ask.template.answer_prefix, ask.scoring, reason)
+        for text, question, reason in zip(texts, questions, reasons, strict=True)
     ]
     outcomes = [verdict.correct for verdict in verdicts]
     interval = wilson(sum(outcomes), len(outcomes))
-    reasons = [row.finish_reason for row in written]
     summary = {
         "questions": len(outcomes),
         "correct": sum(outcomes),
@@ -93,14 +109,12 @@ def score_student(
         "contains_answer": sum(verdict.contains_answer for verdict in verdicts),
         "correct_format": sum(verdict.correct_format for verdict in verdicts),
         "complete": sum(verdict.complete for verdict in verdicts),
-        "prompt_too_long": reasons.count("prompt_too_long"),
-        "tokens_written": sum(len(row.tokens) for row in written),
     }
     return Scores(_as_completions(questions, prompts, texts, reasons), outcomes, summary)
 
 
 def _as_completions(
-    questions: Sequence[Question], prompts: Sequence[str], texts: Sequence[str], reasons: Sequence[str]
+    questions: Sequence[Question], prompts: Sequence[str], texts: Sequence[str], reasons: Sequence[str | None]
 ) -> list[Completion]:
     return [
         Completion(
