@@ -18,7 +18,7 @@ import numpy as np
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.students.family import Family, Stored
-from ftcot_jax.students.safetensors_file import read_safetensors
+from ftcot_jax.students.safetensors_file import forget, read_safetensors
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -146,11 +146,14 @@ def read_parameter(
     def read(index: Index | None) -> np.ndarray:
         index = index or (slice(None),) * len(shape)
         if not place.stacked:
-            return np.array(_in_our_layout(tensors[0], place, shape)[index], np.float32)
-        views = [_in_our_layout(tensor, place, shape[1:])[index[1:]] for tensor in tensors[index[0]]]
-        out = np.empty((len(views), *views[0].shape), np.float32)
-        for layer, view in enumerate(views):
-            out[layer] = view
+            out = np.array(_in_our_layout(tensors[0], place, shape)[index], np.float32)
+        else:
+            views = [_in_our_layout(tensor, place, shape[1:])[index[1:]] for tensor in tensors[index[0]]]
+            out = np.empty((len(views), *views[0].shape), np.float32)
+            for layer, view in enumerate(views):
+                out[layer] = view
+        for tensor in tensors:
+            forget(tensor)
         return out
 
     if sharding is None:

@@ -55,6 +55,11 @@ def resolve_checkpoint(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if name.endswith(".gguf"):
+        raise UsageError(
+            f"student.checkpoint: {name} is a GGUF file, whose quantised blocks are for inference; read it with "
+            "transformers (from_pretrained(folder, gguf_file=...)), save_pretrained it, and give that folder"
+        )
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise UsageError(f"student.checkpoint: there is no folder {name}")
     from huggingface_hub import snapshot_download

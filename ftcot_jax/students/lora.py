@@ -81,7 +81,12 @@ def add_adapters(module: nnx.Module, chosen: list[Adapted], lora: Lora, key: jax
             linear = getattr(linear, name)
         assert isinstance(linear, Linear)
         linear.lora = LowRank(
-            linear.kernel.shape, linear.contracted, target.stacked, lora.rank, lora.scale, jax.random.fold_in(key, number)
+            linear.kernel.shape,
+            linear.contracted,
+            target.stacked,
+            lora.rank,
+            lora.scale,
+            jax.random.fold_in(key, number),
         )
 
 

@@ -31,8 +31,8 @@ def save_student(
 ) -> None:
     """Writes config, tokenizer and weights; ``transformers`` and vLLM load the folder as it is.
 
-    Adapters are merged into the weights they adapt. In float32, the precision the params have, reading it back gives the same bits. config.json comes last: a
-    folder without it is not finished.
+    Adapters are merged into the weights they adapt. In float32, the precision the params have, reading it back
+    gives the same bits. config.json comes last: a folder without it is not finished.
 
     Args:
       student: whose architecture and tokenizer.
