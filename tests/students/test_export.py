@@ -70,8 +70,13 @@ def test_transformers_loads_an_export(case: str, dtype: str, written: Callable[[
 
 
 LOAD = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import jax
+
+def memory(kind):
+    return 1024 * int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
 folder, address, number = sys.argv[1:]
 jax.distributed.initialize(address, num_processes=2, process_id=int(number))
 from ftcot_jax.students.load import load_student
@@ -82,11 +87,12 @@ from ftcot_jax.training.settings import MeshSettings
 student = load_student(StudentSettings(checkpoint=folder))
 mesh = make_mesh(MeshSettings(fsdp=2))
 places = params_shardings(mesh, student.sharding_rules, student.shapes)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = memory("VmRSS")
 params = jax.block_until_ready(student.load(places))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+peak = memory("VmHWM") - before
 share = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(params))
-print(1024 * peak, share, sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
+print(peak, share, sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
 """
 
 
@@ -121,5 +127,6 @@ def test_each_of_two_hosts_holds_its_share_while_loading(tmp_path: Path) -> None
         print(f"peak {peak / 1e6:.0f} MB, share {share / 1e6:.0f} MB, whole {whole / 1e6:.0f} MB")
         assert whole > 300e6
         assert share < 0.55 * whole
-        # The share itself, and while it is copied to its device, one stacked parameter's share (35 MB) again.
-        assert peak < share + 60e6, f"{peak / 1e6:.0f} MB at the peak for a share of {share / 1e6:.0f} MB"
+        assert peak > 0.9 * share
+        # Besides the share: the largest stacked parameter's (35 MB) twice, on its way to the device, and the program.
+        assert peak < share + 100e6, f"{peak / 1e6:.0f} MB at the peak for a share of {share / 1e6:.0f} MB"
