@@ -55,8 +55,9 @@ def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
 
 
 def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
-    return data.estimate_sampling(Place(_folder(recipe), say), wanted)
+    place = Place(_folder(recipe), say)
+    wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
+    return data.estimate_sampling(place, wanted)
 
 
 def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
