@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import importlib.resources
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,14 +26,6 @@ Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
 Out = Annotated[str | None, typer.Option(help="Output folder, local or gs://; default: runs/NAME.")]
 Debug = Annotated[bool, typer.Option(help="Show the stack trace of an error.")]
-
-
-class Dtype(enum.Enum):
-    """Precisions of exported weights."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 @app.callback()
@@ -106,13 +97,13 @@ def export(
     to: Annotated[str, typer.Option(help="Folder to write.")],
     overrides: Overrides = None,
     trial: Annotated[str | None, typer.Option(help="Which trial of the recipe's grid.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Precision on disk.")] = Dtype.float32,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision on disk.")] = "float32",
     shard_gb: Annotated[float, typer.Option(help="Weights beyond this size are split into several files.")] = 5.0,
 ) -> None:
     """A student as a folder that transformers and vLLM load, adapters merged."""
     from ftcot_jax.stages import export as stage
 
-    print(stage.export(source, overrides or [], trial, to, dtype.value, int(shard_gb * 1e9)))
+    print(stage.export(source, overrides or [], trial, to, dtype, int(shard_gb * 1e9)))
 
 
 def _stage(name: str, recipe: str, overrides: list[str] | None, out: str | None) -> None:

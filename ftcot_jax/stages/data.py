@@ -34,6 +34,7 @@ from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
 from ftcot_jax.teacher.estimate import estimate
 from ftcot_jax.teacher.money import bill
+from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
 
@@ -71,8 +72,12 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        completions, account = _bring(place, teacher, data)
-        metadata = {"base_model": teacher.model_name, "dataset_key": data.task.key, "prediction_template": "zs_cot"}
+        completions, account = _bring(place, recipe, teacher)
+        metadata = {
+            "base_model": teacher.model_name,
+            "dataset_key": data.task.key,
+            "prediction_template": teacher.template,
+        }
         if teacher.import_path:
             metadata |= read_completions(teacher.import_path).metadata
         write_completions(folder / COMPLETIONS, metadata, completions)
@@ -170,8 +175,9 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     return TrialRecords(artifact, table, Selection(number_N[selection.chosen], selection.report))
 
 
-def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Collection[Completion], dict[str, Any]]:
+def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Collection[Completion], dict[str, Any]]:
     """The completions, and what the ledger says of them if they were bought."""
+    data = place.task(recipe)
     if teacher.import_path:
         return import_completions(Path(teacher.import_path), data.questions), {}
     ledger = _ledger(place)
@@ -182,6 +188,7 @@ def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Coll
             _asked(data),
             ledger,
             lambda tally: update(tally.done, tally.total, tally.note),
+            plan=_plan(place, recipe, teacher),
             dataset=data.task.key,
             say=lambda line: place.say(f"sample: {line}"),
         )
@@ -200,13 +207,20 @@ def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
     for recipe in recipes:
         data, teacher = place.task(recipe), recipe.teacher
         if teacher is not None and not teacher.import_path:
-            found = estimate(teacher, _asked(data), _ledger(place), dataset=data.task.key)
+            plan = _plan(place, recipe, teacher)
+            found = estimate(teacher, _asked(data), _ledger(place), plan=plan, dataset=data.task.key)
             key = digest(teacher.identity(), teacher.diversity, _identity(data))
             lines[key] = [
                 f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}:",
                 *found.lines(),
             ]
     return "\n".join("\n  ".join(part) for part in lines.values()) or "nothing is sampled"
+
+
+def _plan(place: Place, recipe: Recipe, teacher: TeacherSettings) -> PromptPlan:
+    """How the teacher is asked: as the paper's OpenAI models were, or in a chat's words."""
+    template = get_template(teacher.template, "chat" if teacher.api == "chat" else "api")
+    return plan_of(template.with_exemplars(place.exemplars(recipe).text) if template.needs_exemplars else template)
 
 
 def _ledger(place: Place) -> Path:

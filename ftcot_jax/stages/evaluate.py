@@ -41,7 +41,7 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
 
     def build(folder: epath.Path) -> dict[str, Any]:
         began = time.monotonic()
-        questions = questions_of(data, part, recipe.evaluate.questions)
+        questions = questions_of(data, part, recipe.evaluate.questions, asking.shown)
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_student(
                 job.student,

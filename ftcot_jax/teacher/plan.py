@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
+from ftcot_jax.tasks.templates import Template, get_template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,4 +27,10 @@ class PromptPlan:
     stop: tuple[str, ...] = ()
 
 
-ZERO_SHOT_COT = PromptPlan("zs_cot", lambda question: zero_shot_cot_prompt(question.question), answer_prompt)
+def plan_of(template: Template) -> PromptPlan:
+    """How a teacher is asked with a template."""
+    second = None if template.answer_form is None else template.answer_prompt
+    return PromptPlan(template.name, lambda question: template.prompt(question.question.strip()), second, template.stop)
+
+
+ZERO_SHOT_COT = plan_of(get_template("zs_cot", "api"))
