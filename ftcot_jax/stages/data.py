@@ -37,6 +37,7 @@ from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.text_files import json_text
 
 COMPLETIONS = "completions.json"
 PAIRS = "pairs.jsonl"
@@ -117,8 +118,8 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
                 "right": sum(pair.correct for pair in pairs),
                 "of_other_questions": len(judged) - len(pairs),
             }
-        lines = (json.dumps(dataclasses.asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
-        (folder / PAIRS).write_text("".join(lines))
+        lines = (json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
+        (folder / PAIRS).write_text("".join(lines), encoding="utf-8")
         return summary
 
     with place.timed("curate"):
@@ -247,7 +248,7 @@ def _identity(data: TaskData) -> str:
 @functools.lru_cache(maxsize=64)
 def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTable:
     pairs = []
-    for number, line in enumerate(epath.Path(file).read_text().split("\n")):
+    for number, line in enumerate(epath.Path(file).read_text(encoding="utf-8").split("\n")):
         if not line:
             continue
         try:

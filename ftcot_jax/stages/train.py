@@ -139,7 +139,7 @@ class _Listener:
                 save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.student.checkpoint))
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
-            (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)

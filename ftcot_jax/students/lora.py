@@ -165,7 +165,7 @@ def save_adapter(student: Student, params: Params, folder: Path, base: str) -> N
         "target_modules": sorted({name.split(".lora_")[0].removeprefix(_PREFIX) for name in tensors}),
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 _PREFIX = "base_model.model."

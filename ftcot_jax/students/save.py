@@ -79,7 +79,7 @@ def _write_weights(student: Student, params: Params, folder: Path, dtype: np.dty
         weight_map |= dict.fromkeys(shapes, name)
     size = sum(int(np.prod(shape)) * dtype.itemsize for shapes in files for shape, _ in shapes.values())
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=2))
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def _tensors(student: Student, leaves: dict[str, Any], dtype: np.dtype) -> Iterator[tuple[str, np.ndarray]]:
