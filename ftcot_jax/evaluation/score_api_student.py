@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftcot_jax.evaluation.score_student import Asking, Scores, score_texts
 from ftcot_jax.students.api_answers import ask_student
@@ -15,7 +16,6 @@ from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.task import Task
 from ftcot_jax.tasks.templates import OwnTemplate, get_template
 from ftcot_jax.teacher.api_state import ApiState
-from ftcot_jax.teacher.batch_lines import Sampling
 
 
 def score_api_student(
@@ -48,9 +48,16 @@ def score_api_student(
     asked = get_template(template, "chat" if settings.form == "chat" else "api")
     asking = Asking(asked, asked.prompt, scoring)
     prompts = [asked.prompt(question.question) for question in questions]
-    sampling = Sampling(model, settings.form, 0.0, settings.max_tokens, asked.stop)
+    chat = settings.form == "chat"
+    # Servers agree on this name for chat, and reasoning models refuse the older one.
+    limit = "max_completion_tokens" if chat else "max_tokens"
+    sampling: dict[str, Any] = {"temperature": 0.0, limit: settings.max_tokens}
+    if asked.stop:
+        sampling["stop"] = list(asked.stop)
     with ApiState(folder) as state:
-        answers = ask_student(open_account(settings), state, sampling, prompts, settings.concurrency, on_progress)
+        answers = ask_student(
+            open_account(settings), state, model, sampling, chat, prompts, settings.concurrency, on_progress
+        )
     texts = ["" if sample is None else sample.text for sample in answers.samples]
     reasons = ["refused" if sample is None else sample.finish_reason for sample in answers.samples]
     scores = score_texts(task, questions, asking, prompts, texts, reasons)

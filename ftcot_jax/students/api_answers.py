@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.api_state import ApiState
-from ftcot_jax.teacher.batch_lines import Sampling, read_choices
-from ftcot_jax.teacher.ledger import Sample, request_identity
+from ftcot_jax.teacher.batch_lines import read_body
+from ftcot_jax.teacher.ledger import IdentityMaker, Sample
 from ftcot_jax.teacher.openai_account import Again, OpenAIAccount, RefusedRequest, pause
+from ftcot_jax.teacher.wire import Wire
 
 _KIND = "answer"
 
@@ -36,7 +38,9 @@ class Answers:
 def ask_student(
     account: OpenAIAccount,
     state: ApiState,
-    sampling: Sampling,
+    model: str,
+    sampling: Mapping[str, Any],
+    chat: bool,
     prompts: Sequence[str],
     concurrency: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -46,7 +50,9 @@ def ask_student(
     Args:
       account: where the student is served.
       state: where answers are kept.
-      sampling: model and settings.
+      model: the student's name there.
+      sampling: temperature, limit of tokens and stop texts.
+      chat: prompts are user messages.
       prompts: what to ask; equal prompts share an answer.
       concurrency: requests in flight at most.
       on_progress: called with (answers there, prompts).
@@ -54,8 +60,9 @@ def ask_student(
     Raises:
       FtcotError: the API keeps failing, or refuses the key or every prompt.
     """
-    source = {"endpoint": account.endpoint}
-    requests = [request_identity(source, prompt, sampling.identity()) for prompt in prompts]
+    identity = IdentityMaker({"endpoint": account.endpoint, "model": model, "chat": chat}, sampling)
+    wire = Wire(chat, model, sampling)
+    requests = [identity(prompt) for prompt in prompts]
     texts = dict(zip(requests, prompts, strict=True))
     refused: dict[str, str] = {}
     waiting = collections.deque((request, 0, 0.0) for request in texts if 0 not in state.samples(request))
@@ -67,7 +74,7 @@ def ask_student(
                 while waiting and len(under_way) < concurrency:
                     request, tries, wait = waiting.popleft()
                     state.sending(_KIND, request)
-                    under_way[pool.submit(_post, account, sampling, texts[request], wait)] = (request, tries)
+                    under_way[pool.submit(_post, account, wire, texts[request], wait)] = (request, tries)
                 ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in ended:
                     request, tries = under_way.pop(future)
@@ -101,29 +108,25 @@ def ask_student(
     )
 
 
-def _post(account: OpenAIAccount, sampling: Sampling, prompt: str, wait: float) -> Sample:
+def _post(account: OpenAIAccount, wire: Wire, prompt: str, wait: float) -> Sample:
     """Asks once, after a wait; runs in a thread of its own."""
     time.sleep(wait)
-    body = sampling.body(prompt, 1, None)
-    api: Any = account.client.chat.completions if sampling.form == "chat" else account.client.completions
+    client = account.client
+    api: Any = client.chat.completions if wire.path.startswith("/chat") else client.completions
 
     def call() -> Sample:
-        answer = api.create(**body)
-        samples = read_choices(answer.model_dump() if hasattr(answer, "model_dump") else None, sampling.form, 1)
-        if not samples:
+        answer = api.create(**json.loads(wire.request([prompt], 1, None)))
+        read = read_body(answer.model_dump() if hasattr(answer, "model_dump") else None, wire, 1)
+        if read is None:
             raise Again("an answer without choices", None, effect_known=True)
-        return samples[0]
+        return read.samples[0][0]
 
     try:
-        sample = account.attempt(call)
+        return account.attempt(call)
     except RefusedRequest as problem:
         if problem.status == 404:  # a model that was made a moment ago may take minutes to be served
             raise Again(str(problem), None, effect_known=True) from None
         raise
-    text = sample.text
-    for stop in sampling.stop:  # some servers leave the stop string in the text
-        text = text.partition(stop)[0]
-    return Sample(text, sample.finish_reason)
 
 
 def _keep(

@@ -171,7 +171,7 @@ class ApiState:
         """Things of a kind that were found at the server instead of created again."""
         return self._count("SELECT COUNT(*) FROM intents WHERE kind = ? AND adopted", kind)
 
-    # Samples: texts that were bought.
+    # Samples: a student's answers. A teacher's are in the ledger.
 
     def samples(self, request: str) -> dict[int, Sample]:
         """The samples of a request that have been bought, by number."""
@@ -181,7 +181,10 @@ class ApiState:
     def store(self, request: str, bought: dict[int, Sample], answers: tuple[str, str] | None = None) -> None:
         """Writes samples of a request, and, in one transaction, that they answer the intent (kind, key)."""
         with self._transaction():
-            self._insert_samples(request, bought)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?)",
+                [(request, number, sample.text, sample.finish_reason) for number, sample in bought.items()],
+            )
             if answers is not None:
                 self._db.execute("UPDATE intents SET remote_id = 'answered' WHERE kind = ? AND key = ?", answers)
 
@@ -228,13 +231,12 @@ class ApiState:
         rows = self._db.execute("SELECT custom_id, request, numbers FROM lines WHERE part = ?", (part,))
         return [Line(custom_id, request, tuple(json.loads(numbers))) for custom_id, request, numbers in rows]
 
-    def collect(self, part: str, outcome: str | None, results: Iterable[LineResult]) -> None:
-        """Writes what came of a batch file, all or nothing; `outcome` None leaves it open for more."""
+    def collect(self, part: str, outcome: str, results: Iterable[LineResult]) -> None:
+        """Writes what came of a batch file, all or nothing; its samples are in the ledger by then."""
         lines = {line.custom_id: line for line in self.lines(part)}
         with self._transaction():
             for result in results:
                 line = lines[result.custom_id]
-                self._insert_samples(line.request, dict(zip(line.numbers, result.samples, strict=False)))
                 if result.outcome.startswith("refused: "):
                     self.refuse(line.request, result.outcome.removeprefix("refused: "))
                 self._db.execute(
@@ -258,12 +260,6 @@ class ApiState:
             "SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0) FROM lines"
         ).fetchone()
         return prompt, completion
-
-    def _insert_samples(self, request: str, bought: dict[int, Sample]) -> None:
-        self._db.executemany(
-            "INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?)",
-            [(request, number, sample.text, sample.finish_reason) for number, sample in bought.items()],
-        )
 
     def _count(self, query: str, *values: Any) -> int:
         return int(self._db.execute(query, values).fetchone()[0])

@@ -1,28 +1,35 @@
-"""Two-step Zero-shot-CoT by batch files: slower than the live sampler and, where APIs sell it so, half the price."""
+"""Completions by batch files: slower than the live sampler and, where APIs sell it so, half the price.
+
+The same ledger as the live sampler's holds what was bought; `folder` holds what was sent, where, and what came of it.
+"""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
-from ftcot_jax.teacher.api_state import ApiState, LineResult
-from ftcot_jax.teacher.batch_lines import Sampling, count_rows, read_results, split_thinking
+from ftcot_jax.teacher.api_state import ApiState, Line, LineResult
+from ftcot_jax.teacher.batch_lines import count_rows, read_results
 from ftcot_jax.teacher.batch_local import LocalBatches
-from ftcot_jax.teacher.batch_plan import Part, Want, plan_parts
+from ftcot_jax.teacher.batch_plan import Order, Part, plan_parts
 from ftcot_jax.teacher.batch_remote import Finished, RemoteBatches, Runner, input_file
-from ftcot_jax.teacher.batch_settings import BatchSettings
-from ftcot_jax.teacher.completion import Completion
-from ftcot_jax.teacher.ledger import Sample, request_identity
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
+from ftcot_jax.teacher.buyer import Step
+from ftcot_jax.teacher.ledger import Intent, Ledger, Outcome
+from ftcot_jax.teacher.money import BudgetSpent, Purse, price_of, prompt_tokens
 from ftcot_jax.teacher.openai_account import OpenAIAccount
+from ftcot_jax.teacher.plan import ZERO_SHOT_COT, PromptPlan
+from ftcot_jax.teacher.sampler import Purchases, Sampled
 from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.teacher.stock import Stock, Stockroom
+from ftcot_jax.teacher.wire import split_thinking
 
 _IDENTICAL_QUESTIONS = 5
 
@@ -38,7 +45,6 @@ class BatchAccount:
       adopted: of them, those that a run found at the server instead of creating them again.
       answered, refused, failed: requests; failed ones were asked again or will be.
       perhaps_paid: requests the server counts as answered but whose text never came.
-      prompt_tokens, completion_tokens: as the server counted them.
     """
 
     batches: int
@@ -47,205 +53,191 @@ class BatchAccount:
     refused: int
     failed: int
     perhaps_paid: int
-    prompt_tokens: int
-    completion_tokens: int
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchSampled:
-    """What a teacher wrote.
+class BatchSampled(Sampled):
+    """What a teacher wrote, as from the live sampler, and what its batches came to."""
 
-    Attributes:
-      completions: ordered by question and completion index.
-      refused: sample index to the server's reason, for questions of which a rationale or an answer was refused.
-      account: counts afterwards.
-    """
-
-    completions: list[Completion]
-    refused: dict[int, str]
-    account: BatchAccount
+    batches: BatchAccount
 
 
 def sample_by_batch(
     teacher: TeacherSettings,
-    batch: BatchSettings,
+    batch: BatchFileSettings,
     questions: Sequence[Question],
+    ledger: Path,
     folder: Path,
-    *,
     on_progress: Progress = lambda there, wanted, state: None,
+    *,
+    plan: PromptPlan = ZERO_SHOT_COT,
+    dataset: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> BatchSampled:
-    """Brings `teacher.diversity` completions of every question by batch files, buying only what the folder lacks.
+    """Brings `teacher.diversity` completions of every question by batch files, buying only what the ledger lacks.
 
     Args:
-      teacher: model, sampling settings and, for the API runner, the endpoint and the key's variable.
+      teacher: model and sampling settings; of the API runner also the endpoint and the key's variable.
       batch: how files are made and who answers them.
       questions: what to ask.
-      folder: state of this teacher's batches, made if missing; the same folder goes on where the last run ended.
+      ledger: the SQLite file of purchases, the live sampler's; made if missing.
+      folder: what was sent and received; made if missing. The same folder goes on where the last run ended.
       on_progress: called with (samples there, samples wanted in this step, what is under way).
+      plan: the prompts.
+      dataset: names the purchases in the report.
       say: receives a line for every batch started or ended.
 
     Raises:
       Preempted: `batch.wait_seconds` are over, or files wait for the user to answer them.
+      BudgetSpent: the next files may cost more than is left of `teacher.budget`.
       FtcotError: the API or the command fails; everything finished is kept.
     """
-    with ApiState(folder) as state:
-        return _BatchSampler(teacher, batch, state, on_progress, say).sample(questions)
+    with ApiState(folder) as state, contextlib.closing(Ledger(ledger)) as book:
+        sampler = _BatchSampler(teacher, batch, state, book, Stockroom(teacher, plan, book, dataset), on_progress, say)
+        refused = sampler.sample(questions)
+        account, report, batches = book.account(), book.report(), sampler.account()
+    return BatchSampled(Purchases(teacher, questions, ledger, plan, dataset), refused, account, report, batches)
 
 
 class _BatchSampler:
     def __init__(
         self,
         teacher: TeacherSettings,
-        batch: BatchSettings,
+        batch: BatchFileSettings,
         state: ApiState,
+        ledger: Ledger,
+        room: Stockroom,
         on_progress: Progress,
         say: Callable[[str], None],
     ) -> None:
-        self._teacher, self._batch, self._state = teacher, batch, state
+        self._teacher, self._batch, self._state, self._ledger, self._room = teacher, batch, state, ledger, room
         self._on_progress, self._say = on_progress, say
-        self._choices = batch.choices
+        self._purse = Purse(price_of(teacher), teacher.budget, 0.0)
+        self._choices = teacher.samples_per_request
         self._there = self._wanted = 0
-        self._source: dict[str, Any] = {"runner": batch.runner, "seed": teacher.seed}
         if batch.runner == "api":
-            if not isinstance(teacher.endpoint, str):
+            if len(teacher.endpoints) != 1:
                 raise UsageError("teacher.batch: runner api needs one teacher.endpoint")
-            self._source["endpoint"] = teacher.endpoint.rstrip("/")
             account = OpenAIAccount(
-                teacher.endpoint,
+                teacher.endpoints[0],
                 teacher.key_env,
-                timeout_seconds=batch.timeout_seconds,
-                attempts=batch.attempts,
+                timeout_seconds=teacher.timeout_seconds,
+                attempts=teacher.attempts,
                 settle_seconds=batch.settle_seconds,
             )
-            self._runner: Runner = RemoteBatches(account, state, batch, say, self._report)
+            url = f"/v1{room.first.wire.path}"
+            self._runner: Runner = RemoteBatches(account, state, batch, url, say, self._report)
         else:
             self._runner = LocalBatches(state, batch, teacher.model_name, say, self._report)
 
-    def sample(self, questions: Sequence[Question]) -> BatchSampled:
+    def sample(self, questions: Sequence[Question]) -> dict[int, str]:
+        """Buys what is missing; returns sample index to reason, for questions of which something was refused."""
         for part in self._state.open_parts():
             if not self._runner.begun(part):
                 self._state.drop_part(part)  # nothing of it exists: its lines are planned afresh, as now wanted
-        teacher, form = self._teacher, self._batch.form
-        rationale = Sampling(teacher.model_name, form, teacher.temperature, teacher.max_tokens)
-        answer = Sampling(teacher.model_name, form, 0.0, teacher.answer_max_tokens)
+        refused: dict[int, str] = {}
+        self._bring(self._room.first, lambda: self._first(questions), refused)
+        self._check_repeats(questions)
+        self._bring(self._room.second, lambda: self._second(questions), refused)
+        return refused
 
-        of_rationale, of_answer = rationale.identity(), answer.identity()
-
-        first: dict[int, Want] = {}
-        for question in questions:
-            prompt, index = zero_shot_cot_prompt(question.question), question.sample_index
-            first[index] = Want(self._request(prompt, of_rationale), prompt, teacher.diversity, index, 0, 1)
-        self._bring(list(first.values()), rationale)
-        self._check_repeats(list(first.values()))
-
-        second: dict[tuple[int, int], Want] = {}
-        for index, asked in first.items():
-            for number, sample in self._bought(asked):
-                thought, text = split_thinking(sample.text)
-                if thought is None or not text.strip():  # else a reasoning model has given its answer already
-                    prompt = answer_prompt(asked.prompt, text if thought is None else thought)
-                    second[index, number] = Want(self._request(prompt, of_answer), prompt, 1, index, number, 2)
-        self._bring(list(second.values()), answer)
-
-        completions = [
-            row
-            for question in sorted(questions, key=lambda question: question.sample_index)
-            for number, sample in self._bought(first[question.sample_index])
-            if (row := self._row(question, number, sample, first, second)) is not None
-        ]
-        refused = {
-            want.sample_index: reason
-            for want in [*second.values(), *first.values()]
-            if (reason := self._state.refusal(want.request)) is not None
-        }
-        return BatchSampled(completions, refused, self._account())
-
-    def _row(
-        self,
-        question: Question,
-        number: int,
-        sample: Sample,
-        first: Mapping[int, Want],
-        second: Mapping[tuple[int, int], Want],
-    ) -> Completion | None:
-        """A rationale with its answer; None if the answer was refused."""
-        asked, follow = first[question.sample_index], second.get((question.sample_index, number))
-        thought, text = split_thinking(sample.text)
-        if follow is None:
-            prompt, last = asked.prompt, Sample(text, sample.finish_reason)
-        else:
-            prompt, replies = follow.prompt, self._bought(follow)
-            if not replies:
-                return None
-            last = replies[0][1]
-        return Completion(
-            sample_index=question.sample_index,
-            completion_index=number,
-            question=question.question,
-            answer=question.answer,
-            reasoning_prompt=asked.prompt,
-            reasoning_completion=text if thought is None else thought,
-            reasoning_finish_reason=sample.finish_reason,
-            prompt=prompt,
-            completion=split_thinking(last.text)[1],
-            finish_reason=last.finish_reason,
+    def account(self) -> BatchAccount:
+        outcomes = self._state.line_outcomes()
+        known = ("answered", "refused", "unread", "open")
+        return BatchAccount(
+            batches=self._state.parts_made(),
+            adopted=self._state.adoptions("batch"),
+            answered=outcomes.get("answered", 0),
+            refused=outcomes.get("refused", 0),
+            failed=sum(number for word, number in outcomes.items() if word not in known),
+            perhaps_paid=outcomes.get("unread", 0),
         )
 
-    def _request(self, prompt: str, sampling: dict[str, Any]) -> str:
-        return request_identity(self._source, prompt, sampling)
+    def _stocks(self, questions: Sequence[Question]) -> Iterable[Stock]:
+        return (stock for block in self._room.blocks(questions) for stock in block)
 
-    def _bought(self, want: Want) -> list[tuple[int, Sample]]:
-        samples = self._state.samples(want.request)
-        return [(number, samples[number]) for number in range(want.count) if number in samples]
+    def _first(self, questions: Sequence[Question]) -> Iterable[Order]:
+        for stock in self._stocks(questions):
+            yield Order(stock.first, stock.question.sample_index)
 
-    def _bring(self, wants: Sequence[Want], sampling: Sampling) -> None:
-        """Has batches run until every want has its samples or a refusal."""
-        distinct: dict[str, Want] = {}
-        for want in wants:
-            distinct.setdefault(want.request, want)  # equal prompts share their samples
-        self._wanted = sum(want.count for want in distinct.values())
+    def _second(self, questions: Sequence[Question]) -> Iterable[Order]:
+        second = self._room.plan.second
+        for stock in self._stocks(questions) if second is not None else ():
+            waiting = dict(stock.answers)
+            for number, sample in sorted(stock.first.have.items()):
+                if number >= self._teacher.diversity:
+                    break  # bought for a larger D, which is not wanted now
+                thought, text = split_thinking(sample)
+                assert second is not None
+                want = waiting.pop(second(stock.first.prompt, text if thought is None else thought), None)
+                if want is not None:
+                    yield Order(want, stock.question.sample_index, number)
+
+    def _bring(self, step: Step, orders: Callable[[], Iterable[Order]], refused: dict[int, str]) -> None:
+        """Has batches run until everything ordered is bought or refused."""
         failures: collections.Counter[str] = collections.Counter()
-        while missing := self._missing(distinct.values()):
-            self._there = self._wanted - sum(len(numbers) for numbers in missing.values())
+        while missing := self._missing(orders(), refused):
             running = self._running(missing)
             lacking = [
-                (distinct[request], rest)
-                for request, numbers in missing.items()
-                if (rest := [number for number in numbers if (request, number) not in running])
+                (order, rest)
+                for request, order in missing.items()
+                if (rest := [number for number in order.want.numbers if (request, number) not in running])
             ]
-            settings = self._batch
+            self._check_budget(step, lacking)
             parts = plan_parts(
                 lacking,
-                sampling,
-                self._teacher.seed,
+                step.wire,
+                self._teacher.seed if self._teacher.send_seed else None,
                 choices=self._choices,
-                max_requests=settings.max_requests,
-                max_bytes=settings.max_bytes,
+                max_requests=self._batch.max_requests,
+                max_bytes=self._batch.max_bytes,
             )
             planned = [self._write(part) for part in parts]
             ended = self._runner.finished([*dict.fromkeys(running.values()), *planned])
-            if not sum(self._collect(batch, failures) for batch in ended):
-                time.sleep(settings.poll_seconds)  # nothing came: a full queue, or a server in trouble
+            if not sum(self._collect(batch, step, failures) for batch in ended):
+                time.sleep(self._batch.poll_seconds)  # nothing came: a full queue, or a server in trouble
         self._on_progress(self._wanted, self._wanted, "")
 
-    def _missing(self, wants: Iterable[Want]) -> dict[str, list[int]]:
-        """Numbers of the samples that are neither bought nor refused, by request."""
-        missing = {}
-        for want in wants:
-            have = self._state.samples(want.request)
-            numbers = [number for number in range(want.count) if number not in have]
-            if numbers and self._state.refusal(want.request) is None:
-                missing[want.request] = numbers
+    def _missing(self, orders: Iterable[Order], refused: dict[int, str]) -> dict[str, Order]:
+        """Orders with samples to buy, by request; equal prompts share their samples."""
+        missing: dict[str, Order] = {}
+        self._there = self._wanted = 0
+        for order in orders:
+            request, lacking = order.want.request, len(order.want.numbers)
+            self._there += len(order.want.have)
+            self._wanted += len(order.want.have) + lacking
+            reason = self._state.refusal(request) if lacking else None
+            if reason is not None:
+                refused[order.sample_index] = reason
+            elif lacking:
+                missing.setdefault(request, order)
         return missing
 
-    def _running(self, missing: dict[str, list[int]]) -> dict[tuple[str, int], str]:
+    def _check_budget(self, step: Step, orders: Iterable[tuple[Order, Sequence[int]]]) -> None:
+        """Stops before files that may cost more than is left."""
+        budget = self._teacher.budget
+        if budget is None:
+            return
+        account = self._ledger.account()
+        spent = account.cost + account.perhaps_cost
+        most = sum(
+            self._purse.cost(prompt_tokens(order.want.prompt), len(numbers) * step.max_tokens) or 0.0
+            for order, numbers in orders
+        )
+        if spent + most > budget:
+            raise BudgetSpent(
+                f"teacher.budget: ${spent:.4f} of ${budget:.4f} is spent and the next batch files may cost "
+                f"${most:.4f}; everything bought is in the ledger; raise teacher.budget or lower teacher.diversity"
+            )
+
+    def _running(self, missing: Iterable[str]) -> dict[tuple[str, int], str]:
         """(request, number) to the open batch file that already asks for it."""
+        wanted = set(missing)
         return {
             (line.request, number): part
             for part in self._state.open_parts()
             for line in self._state.lines(part)
-            if line.request in missing
+            if line.request in wanted
             for number in line.numbers
         }
 
@@ -257,14 +249,14 @@ class _BatchSampler:
         self._state.add_part(key, part.content, part.lines)
         return key
 
-    def _collect(self, batch: Finished, failures: collections.Counter[str]) -> int:
+    def _collect(self, batch: Finished, step: Step, failures: collections.Counter[str]) -> int:
         """Writes down what an ended batch brought; returns how many of its requests were answered.
 
         Raises:
           FtcotError: what is missing would fail again, or has failed `rounds` times.
         """
         lines = self._state.lines(batch.part)
-        reading = read_results(batch.files, lines, self._batch.form)
+        reading = read_results(batch.files, lines, step.wire)
         there = {result.custom_id for result in reading.results}
         short = batch.status == "completed" or (batch.written or 0) > count_rows(batch.files[0])
         lost = "unread" if short else f"failed: {batch.reason}" if batch.status == "failed" else batch.status
@@ -272,6 +264,7 @@ class _BatchSampler:
             *reading.results,
             *(LineResult(line.custom_id, lost) for line in lines if line.custom_id not in there),
         ]
+        self._buy(step, lines, results)
         self._state.collect(batch.part, batch.status, results)
 
         counts = collections.Counter(result.outcome.split(":")[0] for result in results)
@@ -314,30 +307,46 @@ class _BatchSampler:
             reason = next((result.outcome for result in results if result.outcome != "answered"), "")
             raise FtcotError(f"{number} requests failed in {times} batches in a row ({reason}); {again}")
 
-    def _check_repeats(self, wants: Sequence[Want]) -> None:
-        """Stops before step 2 is bought if the teacher wrote one text again and again."""
-        several = [samples for want in wants if len(samples := self._bought(want)) > 1]
-        if len(several) >= _IDENTICAL_QUESTIONS and all(
-            len({sample.text for _, sample in samples}) == 1 for samples in several
-        ):
+    def _buy(self, step: Step, lines: Iterable[Line], results: Iterable[LineResult]) -> None:
+        """Writes what was answered into the ledger, apart from what a run that was killed here has written."""
+        answers = {result.custom_id: result for result in results if result.outcome == "answered"}
+        asked = [line for line in lines if line.custom_id in answers]
+        have = self._ledger.samples_of([line.request for line in asked])
+        intents, outcomes = [], []
+        for line in asked:
+            result = answers[line.custom_id]
+            samples = dict(zip(line.numbers, result.samples, strict=False))
+            new = {number: text for number, text in samples.items() if number not in have.get(line.request, {})}
+            if new:
+                usage = (result.prompt_tokens, result.completion_tokens)
+                intents.append(Intent(line.request, list(new), step.job, self._purse.cost(*usage)))
+                outcomes.append(Outcome(0, "answered", line.request, new, usage, self._purse.cost(*usage)))
+        attempts = self._ledger.commit(intents, [])
+        bought = [
+            dataclasses.replace(outcome, attempt=attempt)
+            for outcome, attempt in zip(outcomes, attempts, strict=True)
+            if attempt is not None
+        ]
+        self._ledger.commit([], bought)
+        if len(bought) < len(outcomes):
             raise FtcotError(
-                f"all rationales of each of {len(several)} questions are identical: the teacher ignores temperature or "
-                "seed; check its sampling settings, or set teacher.diversity=1"
+                f"{self._ledger.file}: another process is buying the same samples; wait for it to end and run the same "
+                "command again"
             )
 
-    def _account(self) -> BatchAccount:
-        outcomes = self._state.line_outcomes()
-        known = ("answered", "refused", "unread", "open")
-        return BatchAccount(
-            batches=self._state.parts_made(),
-            adopted=self._state.adoptions("batch"),
-            answered=outcomes.get("answered", 0),
-            refused=outcomes.get("refused", 0),
-            failed=sum(number for word, number in outcomes.items() if word not in known),
-            perhaps_paid=outcomes.get("unread", 0),
-            prompt_tokens=self._state.tokens()[0],
-            completion_tokens=self._state.tokens()[1],
-        )
+    def _check_repeats(self, questions: Sequence[Question]) -> None:
+        """Stops before step 2 is bought if the teacher wrote one text again and again."""
+        several = 0
+        for stock in self._stocks(questions):
+            texts = {(sample.text, sample.reasoning) for sample in stock.first.have.values()}
+            if len(texts) > 1:
+                return
+            several += len(stock.first.have) > 1
+        if several >= _IDENTICAL_QUESTIONS:
+            raise FtcotError(
+                f"all rationales of each of {several} questions are identical: the teacher ignores temperature or "
+                "seed; check its sampling settings, or set teacher.diversity=1"
+            )
 
     def _report(self, answered: int, under_way: str) -> None:
         self._on_progress(min(self._wanted, self._there + answered), self._wanted, under_way)

@@ -14,7 +14,7 @@ from ftcot_jax.errors import Preempted, UsageError
 from ftcot_jax.teacher.api_state import ApiState
 from ftcot_jax.teacher.batch_lines import count_rows
 from ftcot_jax.teacher.batch_remote import Finished, Report, input_file, output_file
-from ftcot_jax.teacher.batch_settings import BatchSettings
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
 
 _STOP_SECONDS = 20.0
 
@@ -31,7 +31,7 @@ class LocalBatches:
     """
 
     def __init__(
-        self, state: ApiState, settings: BatchSettings, model: str, say: Callable[[str], None], report: Report
+        self, state: ApiState, settings: BatchFileSettings, model: str, say: Callable[[str], None], report: Report
     ) -> None:
         self._state, self._settings, self._model = state, settings, model
         self._say, self._report = say, report

@@ -8,24 +8,30 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ftcot_jax.errors import UsageError
 from ftcot_jax.teacher.api_state import Line
-from ftcot_jax.teacher.batch_lines import Sampling, request_line
+from ftcot_jax.teacher.batch_lines import request_line
+from ftcot_jax.teacher.buyer import Want
+from ftcot_jax.teacher.wire import Wire
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Want:
-    """Samples 0..count-1 of a prompt.
+class Order:
+    """Samples of a prompt that are missing.
 
     Attributes:
-      request: the prompt's content address.
-      sample_index, completion_index, step: the first completion that needs it, and for which of its two steps.
+      want: the prompt, its content address, and the numbers of the samples.
+      sample_index, completion_index: the first completion that needs them; the index is of an answer, and None for
+        the first step, whose samples are the completions.
     """
 
-    request: str
-    prompt: str
-    count: int
+    want: Want
     sample_index: int
-    completion_index: int
-    step: int
+    completion_index: int | None = None
+
+    def custom_id(self, number: int) -> str:
+        """Names a request by question, completion and step."""
+        if self.completion_index is None:
+            return f"q{self.sample_index}-c{number}-s1"
+        return f"q{self.sample_index}-c{self.completion_index}-s2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Part:
 
 
 def plan_parts(
-    missing: Iterable[tuple[Want, Sequence[int]]],
-    sampling: Sampling,
+    orders: Iterable[tuple[Order, Sequence[int]]],
+    wire: Wire,
     seed: int | None,
     *,
     choices: int,
@@ -53,8 +59,8 @@ def plan_parts(
     """Yields files that together ask for all that is missing, in order.
 
     Args:
-      missing: what is wanted and the numbers of the samples to ask for.
-      sampling: of every request.
+      orders: what is wanted and the numbers of the samples to ask for.
+      wire: makes the requests.
       seed: of the run; each request gets one of its own, so that no two samples of a prompt repeat each other.
       choices: samples in one request at most.
       max_requests, max_bytes: of one file.
@@ -64,19 +70,18 @@ def plan_parts(
     """
     lines: list[Line] = []
     text = bytearray()
-    for want, numbers in missing:
+    for order, numbers in orders:
         for start in range(0, len(numbers), choices):
             asked = tuple(numbers[start : start + choices])
-            number = asked[0] if want.step == 1 else want.completion_index
-            custom_id = f"q{want.sample_index}-c{number}-s{want.step}"
+            custom_id = order.custom_id(asked[0])
             own_seed = None if seed is None else (seed * 1_000_003 + asked[0]) % 2**31
-            row = request_line(custom_id, sampling.form, sampling.body(want.prompt, len(asked), own_seed))
+            row = request_line(custom_id, wire, order.want.prompt, len(asked), own_seed)
             if len(row) > max_bytes:
                 raise UsageError(f"teacher.batch.max_bytes: request {custom_id} alone has {len(row)} bytes; raise it")
             if len(lines) >= max_requests or len(text) + len(row) > max_bytes:
                 yield Part(lines, bytes(text))
                 lines, text = [], bytearray()
-            lines.append(Line(custom_id, want.request, asked))
+            lines.append(Line(custom_id, order.want.request, asked))
             text += row
     if lines:
         yield Part(lines, bytes(text))

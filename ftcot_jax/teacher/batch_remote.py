@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from ftcot_jax.errors import FtcotError, Preempted
 from ftcot_jax.teacher.api_state import ApiState
-from ftcot_jax.teacher.batch_lines import URLS, count_rows
-from ftcot_jax.teacher.batch_settings import BatchSettings
+from ftcot_jax.teacher.batch_lines import count_rows
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
 from ftcot_jax.teacher.openai_account import OpenAIAccount, server_message, with_id
 
 _UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
@@ -69,7 +69,8 @@ class RemoteBatches:
     Args:
       account: the API and its key.
       state: where intents are written.
-      settings: form and times.
+      settings: times.
+      url: of the requests, /v1/completions or /v1/chat/completions.
       say: receives a line for everything created or adopted.
       report: receives the rows answered so far and the state of what is under way.
     """
@@ -78,11 +79,12 @@ class RemoteBatches:
         self,
         account: OpenAIAccount,
         state: ApiState,
-        settings: BatchSettings,
+        settings: BatchFileSettings,
+        url: str,
         say: Callable[[str], None],
         report: Report,
     ) -> None:
-        self._account, self._state, self._settings = account, state, settings
+        self._account, self._state, self._settings, self._url = account, state, settings, url
         self._say, self._report = say, report
         self._leave_at = None if settings.wait_seconds is None else time.monotonic() + settings.wait_seconds
 
@@ -124,7 +126,7 @@ class RemoteBatches:
         def create() -> str:
             batch = self._account.client.batches.create(
                 input_file_id=file_id,
-                endpoint=URLS[self._settings.form],  # type: ignore[arg-type]
+                endpoint=self._url,  # type: ignore[arg-type]
                 completion_window="24h",
                 metadata={_METADATA_KEY: part},
             )

@@ -14,10 +14,13 @@ import pytest
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
-from ftcot_jax.teacher import api_state, openai_account
+from ftcot_jax.teacher import ledger as ledger_module
+from ftcot_jax.teacher import openai_account
 from ftcot_jax.teacher.api_state import ApiState
 from ftcot_jax.teacher.batch_api import BatchSampled, sample_by_batch
-from ftcot_jax.teacher.batch_settings import BatchSettings
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
+from ftcot_jax.teacher.money import BudgetSpent
+from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
 from tests.teacher.api_server import (
     ApiServer,
@@ -30,9 +33,11 @@ from tests.teacher.api_server import (
     kill_when,
     refuse,
 )
+from tests.teacher.fault_server import FaultServer
 
 QUESTIONS = [Question(number, f"How many is {number}?", str(number)) for number in range(6)]
-FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02, "timeout_seconds": 30}
+FAST = {"poll_seconds": 0.01, "settle_seconds": 0.02}
+_TEACHER = ("samples_per_request", "attempts", "price", "budget")
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +47,11 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(server: ApiServer, folder: Path, diversity: int = 4, questions: Any = QUESTIONS, **batch: Any) -> BatchSampled:
-    teacher = TeacherSettings(endpoint=server.url, model="teacher", diversity=diversity, seed=1)
-    return sample_by_batch(teacher, BatchSettings(**FAST | batch), questions, folder)
+    given = {name: batch.pop(name) for name in _TEACHER if name in batch}
+    teacher = TeacherSettings(
+        endpoint=server.url, model="teacher", diversity=diversity, seed=1, timeout_seconds=30, **given
+    )
+    return sample_by_batch(teacher, BatchFileSettings(**FAST | batch), questions, folder / "ledger", folder)
 
 
 def assert_whole(sampled: BatchSampled, diversity: int = 4) -> None:
@@ -69,23 +77,24 @@ def test_both_steps_and_nothing_again(tmp_path: Path) -> None:
         sampled = ask(server, tmp_path)
         assert_whole(sampled)
         assert len(server.batches) == 2
-        assert sampled.account.batches == 2
-        assert sampled.account.answered == 6 + 24
+        assert sampled.batches.batches == 2
+        assert sampled.batches.answered == 6 + 24
         assert sampled.account.completion_tokens == 2 * 48
+        assert sampled.account.perhaps_paid == sampled.batches.perhaps_paid == 0
         server.hits.clear()
-        assert ask(server, tmp_path).completions == sampled.completions
+        assert list(ask(server, tmp_path).completions) == list(sampled.completions)
         assert not server.hits
     assert_once(server)
 
 
 def test_more_diversity_buys_only_the_difference(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
-        before = ask(server, tmp_path, diversity=2)
+        saved = list(ask(server, tmp_path, diversity=2).completions)
         bought = sum(server.bought.values())
         after = ask(server, tmp_path, diversity=5)
         assert sum(server.bought.values()) - bought == 6 * 3 * 2
     assert_whole(after, diversity=5)
-    assert [row for row in after.completions if row.completion_index < 2] == before.completions
+    assert [row for row in after.completions if row.completion_index < 2] == saved
     assert_once(server)
 
 
@@ -110,7 +119,7 @@ def is_input(server: ApiServer, file_id: str) -> bool:
 
 def test_custom_ids_name_question_completion_and_step(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
-        ask(server, tmp_path, diversity=3, choices=2)
+        ask(server, tmp_path, diversity=3, samples_per_request=2)
         first, second = (content.decode() for name, content in server.contents.items() if is_input(server, name))
     assert first.count('"custom_id": "q5-c0-s1"') == first.count('"custom_id": "q5-c2-s1"') == 1
     assert '"n": 2' in first
@@ -139,7 +148,7 @@ def test_a_creation_without_answer_is_found_not_repeated(route: str, name: str, 
         assert not server.script[route]
     assert_whole(sampled)
     assert_once(server)
-    assert sampled.account.adopted == (route == "POST /batches" and "after creation" in name)
+    assert sampled.batches.adopted == (route == "POST /batches" and "after creation" in name)
 
 
 def test_half_an_upload_is_not_adopted(tmp_path: Path) -> None:
@@ -200,8 +209,8 @@ def test_an_expired_batch_keeps_its_rows_and_only_the_rest_is_sent_again(tmp_pat
         sizes = [len(content.splitlines()) for name, content in server.contents.items() if is_input(server, name)]
         assert sizes == [6, 4, 24, 24]
     assert_once(server)
-    assert sampled.account.failed == 4 + 24
-    assert sampled.account.perhaps_paid == 0
+    assert sampled.batches.failed == 4 + 24
+    assert sampled.batches.perhaps_paid == 0
 
 
 def test_a_cancelled_batch_stops_the_run_and_the_next_asks_for_the_rest(tmp_path: Path) -> None:
@@ -239,8 +248,8 @@ def test_rows_that_fail_are_sorted(tmp_path: Path) -> None:
     assert sampled.refused == again.refused == {1: "HTTP 400: context length", 5: "HTTP 400: context length"}
     counts = {n: sum(row.sample_index == n for row in sampled.completions) for n in range(6)}
     assert counts == {0: 4, 1: 0, 2: 4, 3: 4, 4: 4, 5: 3}  # siblings of a refused answer are kept
-    assert sampled.account.refused == 2
-    assert sampled.account.failed == 2
+    assert sampled.batches.refused == 2
+    assert sampled.batches.failed == 2
     assert set(server.bought.values()) == {1}
 
 
@@ -273,7 +282,7 @@ def test_a_cut_output_file_is_fetched_again(tmp_path: Path) -> None:
         sampled = ask(server, tmp_path)
     assert_whole(sampled)
     assert_once(server)
-    assert sampled.account.perhaps_paid == 0
+    assert sampled.batches.perhaps_paid == 0
 
 
 def test_an_output_file_that_stays_cut_is_counted_as_perhaps_paid(tmp_path: Path) -> None:
@@ -282,7 +291,7 @@ def test_an_output_file_that_stays_cut_is_counted_as_perhaps_paid(tmp_path: Path
         sampled = ask(server, tmp_path)
     assert_whole(sampled)
     again = sum(count - 1 for count in server.bought.values())
-    assert again == 4 * sampled.account.perhaps_paid > 0  # four samples a request
+    assert again == 4 * sampled.batches.perhaps_paid > 0  # four samples a request
 
 
 def test_half_a_character_does_not_lose_the_text(tmp_path: Path) -> None:
@@ -290,7 +299,7 @@ def test_half_a_character_does_not_lose_the_text(tmp_path: Path) -> None:
         server.answer = lambda prompt: f" {len(prompt)} \ud83d"
         assert_whole(sampled := ask(server, tmp_path))
     assert_once(server)
-    assert (sampled.completions[0].reasoning_completion or "").startswith(" 46 ? ")
+    assert (next(iter(sampled.completions)).reasoning_completion or "").startswith(" 46 ? ")
 
 
 def test_a_server_that_ignores_n(tmp_path: Path) -> None:
@@ -320,6 +329,35 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
     ]
     assert_once(server)
     assert sum(server.bought.values()) == 8
+
+
+def test_the_live_sampler_and_batches_share_one_ledger(tmp_path: Path) -> None:
+    with FaultServer().serving() as live, ApiServer().serving() as server:
+        settings = TeacherSettings(endpoint=live.url, source="teacher", model="teacher", diversity=2, seed=1)
+        first = list(sample(settings, QUESTIONS, tmp_path / "ledger").completions)
+        asked = len(live.bodies)
+        more = settings.model_copy(update={"diversity": 3, "endpoint": server.url})
+        batch = BatchFileSettings(**FAST)
+        after = list(sample_by_batch(more, batch, QUESTIONS, tmp_path / "ledger", tmp_path).completions)
+        assert [row for row in after if row.completion_index < 2] == first
+        assert sum(server.bought.values()) == 6 * 2
+        again = settings.model_copy(update={"diversity": 3})
+        assert list(sample(again, QUESTIONS, tmp_path / "ledger").completions) == after
+        assert len(live.bodies) == asked
+    assert_once(server)
+
+
+def test_a_budget_stops_before_a_file_that_may_break_it(tmp_path: Path) -> None:
+    price = {"prompt": 0, "completion": 1000}  # a token a tenth of a cent; 128 are asked for at most
+    with ApiServer().serving() as server:
+        with pytest.raises(
+            BudgetSpent, match=r"\$0.0000 of \$3.0000 is spent and the next batch files may cost \$3.0720"
+        ):
+            ask(server, tmp_path, price=price, budget=3.0)
+        assert not server.files
+        sampled = ask(server, tmp_path, price=price, budget=3.2)
+        assert_whole(sampled)
+        assert sampled.account.cost == pytest.approx(48 * 2 / 1000)
 
 
 def test_waiting_may_end_and_the_batch_is_collected_later(tmp_path: Path) -> None:
@@ -359,9 +397,9 @@ def test_a_lost_folder_adopts_what_the_account_has(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
         sampled = ask(server, tmp_path / "lost")
         found = ask(server, tmp_path / "new")
-    assert found.completions == sampled.completions
+    assert list(found.completions) == list(sampled.completions)
     assert_once(server)
-    assert found.account.adopted == 2
+    assert found.batches.adopted == 2
 
 
 def test_errors_of_the_account_are_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +445,9 @@ def test_retry_after(header: str, seconds: float | None) -> None:
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:
-    teacher = TeacherSettings(endpoint="http://127.0.0.1:9/v1", model="m")
+    teacher = TeacherSettings(endpoint="http://127.0.0.1:9/v1", model="m", attempts=2)
     with pytest.raises(FtcotError, match=r"http://127.0.0.1:9/v1 failed 2 times in a row \(connection"):
-        sample_by_batch(teacher, BatchSettings(attempts=2, **FAST), QUESTIONS, tmp_path)
+        sample_by_batch(teacher, BatchFileSettings(**FAST), QUESTIONS, tmp_path / "ledger", tmp_path)
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,10 +457,14 @@ def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path: Path, monkeypatch
         server.script["POST /batches"] = [refuse(400, {"error": {"message": "Bearer planted-secret-7461 is odd"}})]
         teacher = TeacherSettings(endpoint=server.url, model="teacher", seed=1)
         with pytest.raises(FtcotError, match=r"Bearer \*\*\* is odd"):
-            sample_by_batch(teacher, BatchSettings(**FAST), QUESTIONS, tmp_path, say=said.append)
+            sample_by_batch(
+                teacher, BatchFileSettings(**FAST), QUESTIONS, tmp_path / "ledger", tmp_path, say=said.append
+            )
         echo = {"error": {"message": "who is planted-secret-7461?"}}
         server.endings = [Ending(row_faults={"q1-c0-s1": (400, echo)})]
-        sampled = sample_by_batch(teacher, BatchSettings(**FAST), QUESTIONS, tmp_path, say=said.append)
+        sampled = sample_by_batch(
+            teacher, BatchFileSettings(**FAST), QUESTIONS, tmp_path / "ledger", tmp_path, say=said.append
+        )
     assert sampled.refused == {1: "HTTP 400: who is ***?"}
     assert server.keys == {"Bearer planted-secret-7461"}
     files = [file for file in tmp_path.iterdir() if file.is_file()]
@@ -448,7 +490,7 @@ def test_a_file_that_is_no_state(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own page limit stands in for a full disk; the answers that did not fit are still at the API."""
     with ApiServer().serving() as server:
-        monkeypatch.setattr(api_state, "_SCHEMA", api_state._SCHEMA + "PRAGMA max_page_count = 16;")
+        monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + "PRAGMA max_page_count = 24;")
         with pytest.raises(FtcotError, match=r"cannot be written \(database or disk is full\); what came before"):
             ask(server, tmp_path, diversity=40)
         monkeypatch.undo()
@@ -461,11 +503,12 @@ SCRIPT = textwrap.dedent(
     import sys
     from pathlib import Path
     from ftcot_jax.teacher.batch_api import sample_by_batch
-    from ftcot_jax.teacher.batch_settings import BatchSettings
+    from ftcot_jax.teacher.batch_settings import BatchFileSettings
     from ftcot_jax.teacher.settings import TeacherSettings
     from tests.teacher.test_batch_api import FAST, QUESTIONS
     teacher = TeacherSettings(endpoint=sys.argv[1], model="teacher", diversity=4, seed=1)
-    sample_by_batch(teacher, BatchSettings(**FAST | {"timeout_seconds": 60}), QUESTIONS, Path(sys.argv[2]))
+    folder = Path(sys.argv[2])
+    sample_by_batch(teacher, BatchFileSettings(**FAST), QUESTIONS, folder / "ledger", folder)
     """
 )
 KILLS = [(route, step) for route in [*ROUTES, *READS] for step in (1, 2)]

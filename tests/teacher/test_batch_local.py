@@ -18,18 +18,18 @@ import pytest
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
 from ftcot_jax.tasks.templates import answer_prompt
 from ftcot_jax.teacher.batch_api import BatchSampled, sample_by_batch
-from ftcot_jax.teacher.batch_settings import BatchSettings
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
 from ftcot_jax.teacher.settings import TeacherSettings
 from tests.teacher.test_batch_api import QUESTIONS, assert_whole
 
 RUNNER = [sys.executable, str(Path(__file__).with_name("local_runner.py"))]
-TEACHER = TeacherSettings(endpoint="http://unused", model="teacher", diversity=4, seed=1)
+TEACHER = TeacherSettings(endpoint="http://unused", api="chat", model="teacher", diversity=4, seed=1)
 
 
 def run(folder: Path, *options: str, command: list[str] | None = None, **batch: Any) -> BatchSampled:
     command = command or [*RUNNER, "{input}", "{output}", str(folder / "count"), *options]
-    settings = BatchSettings(runner="local", form="chat", command=command, poll_seconds=0.05, **batch)
-    return sample_by_batch(TEACHER, settings, QUESTIONS, folder)
+    settings = BatchFileSettings(runner="local", command=command, poll_seconds=0.05, **batch)
+    return sample_by_batch(TEACHER, settings, QUESTIONS, folder / "ledger", folder)
 
 
 def counted(folder: Path) -> list[str]:
@@ -40,8 +40,8 @@ def test_both_steps_and_nothing_again(tmp_path: Path) -> None:
     sampled = run(tmp_path, max_requests=4)
     assert_whole(sampled)
     assert len(counted(tmp_path)) == 6 + 24
-    assert sampled.account.batches == 2 + 6
-    assert run(tmp_path).completions == sampled.completions
+    assert sampled.batches.batches == 2 + 6
+    assert list(run(tmp_path).completions) == list(sampled.completions)
     assert len(counted(tmp_path)) == 30
 
 
@@ -60,7 +60,7 @@ def test_a_command_that_dies_keeps_what_it_wrote(tmp_path: Path) -> None:
     sampled = run(tmp_path, "--die-after", "4")  # four rows of six, then the other two
     assert_whole(sampled)
     assert len(counted(tmp_path)) == len(set(counted(tmp_path))) == 30
-    assert sampled.account.failed == 2
+    assert sampled.batches.failed == 2
 
 
 def test_a_command_that_answers_nothing_is_one_line(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_refusal_in_vllms_words(tmp_path: Path) -> None:
 
 
 def test_files_are_prepared_for_the_user_to_run(tmp_path: Path) -> None:
-    settings = BatchSettings(runner="local", form="chat", max_requests=5)
+    settings = BatchFileSettings(runner="local", max_requests=5)
 
     def go() -> BatchSampled:
-        return sample_by_batch(TEACHER, settings, QUESTIONS, tmp_path)
+        return sample_by_batch(TEACHER, settings, QUESTIONS, tmp_path / "ledger", tmp_path)
 
     def answer_all(*options: str) -> int:
         inputs = [file for file in tmp_path.glob("*.input.jsonl") if not output(file).exists()]
@@ -135,6 +135,6 @@ def test_a_command_outlives_its_killed_run_and_is_waited_for(tmp_path: Path) -> 
 
 def test_settings_say_what_does_not_fit() -> None:
     with pytest.raises(pydantic.ValidationError, match="command is for runner local"):
-        BatchSettings(command=["vllm", "{input}", "{output}"])
+        BatchFileSettings(command=["vllm", "{input}", "{output}"])
     with pytest.raises(pydantic.ValidationError, match=r"must name \{input\} and \{output\}"):
-        BatchSettings(runner="local", command=["vllm", "run-batch"])
+        BatchFileSettings(runner="local", command=["vllm", "run-batch"])

