@@ -17,7 +17,7 @@ def test_settings_of_the_page() -> None:
     shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.S)]
     assert [list(block) for block in shown] == [["batch"], ["batch"], ["api_student"]]
     assert BatchFileSettings(**shown[0]["batch"]).runner == "api"
-    assert BatchFileSettings(**shown[1]["batch"]).form == "chat"
+    assert BatchFileSettings(**shown[1]["batch"]).command is not None
     student = ApiStudentSettings(**shown[2]["api_student"])
     assert student.hyperparameters() == {"n_epochs": 4}
 

@@ -19,6 +19,7 @@ from ftcot_jax.teacher import openai_account
 from ftcot_jax.teacher.api_state import ApiState
 from ftcot_jax.teacher.batch_api import BatchSampled, sample_by_batch
 from ftcot_jax.teacher.batch_settings import BatchFileSettings
+from ftcot_jax.teacher.ledger import Ledger
 from ftcot_jax.teacher.money import BudgetSpent
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
@@ -492,10 +493,45 @@ def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(tmp_path: Path, m
     with ApiServer().serving() as server:
         monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + "PRAGMA max_page_count = 24;")
         with pytest.raises(FtcotError, match=r"cannot be written \(database or disk is full\); what came before"):
-            ask(server, tmp_path, diversity=40)
+            ask(server, tmp_path, diversity=100)
         monkeypatch.undo()
-        assert_whole(ask(server, tmp_path, diversity=40), diversity=40)
+        assert_whole(ask(server, tmp_path, diversity=100), diversity=100)
     assert_once(server)
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_killed_between_the_ledger_and_the_folder(
+    commits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after so many of the two commits of a batch's answers to the ledger; none is lost or there twice."""
+
+    class Killed(Exception):
+        pass
+
+    def die(*args: Any) -> None:
+        raise Killed
+
+    commit, done = Ledger.commit, []
+
+    def counted(ledger: Ledger, *args: Any) -> Any:
+        if len(done) == commits:
+            raise Killed
+        done.append(args)
+        return commit(ledger, *args)
+
+    with ApiServer().serving() as server:
+        monkeypatch.setattr(Ledger, "commit", counted)
+        monkeypatch.setattr(ApiState, "collect", die)
+        with pytest.raises(Killed):
+            ask(server, tmp_path)
+        monkeypatch.undo()
+        monkeypatch.setattr(openai_account, "_FIRST_WAIT_SECONDS", 0.01)
+        sampled = ask(server, tmp_path)
+    assert_whole(sampled)
+    assert_once(server)
+    assert sampled.account.duplicates == 0
+    assert sampled.account.answered == 6 + 24
+    assert sampled.account.perhaps_paid == (6 if commits == 1 else 0)  # intents whose outcome was not written
 
 
 SCRIPT = textwrap.dedent(
