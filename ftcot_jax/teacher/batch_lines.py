@@ -22,8 +22,10 @@ def read_body(body: Any, wire: Wire, count: int) -> Answer | None:
 
     A count of tokens that is none, or half a character in a text, must not lose what was paid for.
     """
-    if isinstance(body, dict) and not isinstance(body.get("usage"), dict):
-        body = body | {"usage": None}
+    if isinstance(body, dict):
+        usage = body.get("usage")
+        counts = usage.items() if isinstance(usage, dict) else ()
+        body = body | {"usage": {name: count for name, count in counts if isinstance(count, int) and count < 2**53}}
     try:
         return wire.answer(json.dumps(body, ensure_ascii=False).encode(errors="replace"), 1, count)
     except (Passing, Lost):

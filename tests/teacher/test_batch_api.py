@@ -303,6 +303,17 @@ def test_half_a_character_does_not_lose_the_text(tmp_path: Path) -> None:
     assert (next(iter(sampled.completions)).reasoning_completion or "").startswith(" 46 ? ")
 
 
+@pytest.mark.parametrize("usage", [[1], {"prompt_tokens": "many", "completion_tokens": 10**30}, None])
+def test_a_strange_count_of_tokens_does_not_lose_the_text(usage: object, tmp_path: Path) -> None:
+    with ApiServer().serving() as server:
+        complete = server.complete
+        server.complete = lambda *body, **more: complete(*body, **more) | {"usage": usage}  # type: ignore[method-assign]
+        sampled = ask(server, tmp_path)
+    assert_whole(sampled)
+    assert_once(server)
+    assert (sampled.account.prompt_tokens, sampled.account.completion_tokens) == (0, 0)
+
+
 def test_a_server_that_ignores_n(tmp_path: Path) -> None:
     with ApiServer().serving() as server:
         server.endings = [Ending(choices=1) for _ in range(3)]
