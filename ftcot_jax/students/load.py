@@ -35,7 +35,7 @@ def load_student(settings: StudentSettings, words: Sequence[str] | None = None) 
       FtcotError: the hub cannot be reached, or a file is damaged.
     """
     lora = None if settings.lora is None else Lora(**settings.lora.model_dump())
-    compute = Compute(settings.dtype, settings.remat, settings.dropout, lora)
+    compute = Compute(settings.dtype, settings.remat, settings.dropout, lora, settings.attention)
     if settings.scratch is not None:
         return _from_scratch(settings, settings.scratch, words, compute)
     assert settings.checkpoint is not None  # the settings check that one of the two is given

@@ -31,6 +31,7 @@ from ftcot_jax.students.family import (
     Rules,
     Writer,
 )
+from ftcot_jax.students.fused_attention import require_attention
 from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.lora import Adapted, adapted, add_adapters, join, split
 
@@ -58,6 +59,7 @@ class Student:
         self, family: Family, config: Config, tokenizer: Any, compute: Compute, folder: Path | None = None
     ) -> None:
         family.check(config)
+        require_attention(compute, config, family.kind)
         self._family, self.config, self.tokenizer, self.compute = family, config, tokenizer, compute
         self.folder = folder
         self.context_length = int(family.context_length(config))
