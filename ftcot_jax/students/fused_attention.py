@@ -89,12 +89,8 @@ def splash_rows(
     mask = splash_mask.MultiHeadMask([splash_mask.CausalMask((padded, padded))] * heads)
     kernel = splash.make_splash_mha(mask=mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
     segments = jnp.pad(segments_RxL, ((0, 0), (0, padded - length)))
-    mixed_RxHxLxD = jax.vmap(kernel)(
-        by_head(query_RxLxHxD * scale),
-        by_head(key_RxLxKxD),
-        by_head(value_RxLxKxD),
-        splash.SegmentIds(segments, segments),
-    )
+    heads_first = by_head(query_RxLxHxD * scale), by_head(key_RxLxKxD), by_head(value_RxLxKxD)
+    mixed_RxHxLxD = jax.vmap(kernel)(*heads_first, splash.SegmentIds(segments, segments))
     return mixed_RxHxLxD.swapaxes(1, 2)[:, :length].astype(query_RxLxHxD.dtype)
 
 

@@ -144,6 +144,12 @@ def _read_tokenizer(folder: Path) -> Any:
 def _family(model_type: str, where: str) -> Family:
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
+        if model_type in ("gemma3_text", "gemma3"):
+            raise UsageError(
+                f"{where}: model_type {model_type!r} is not supported: most of its layers attend within a sliding "
+                "window and turn by another rope_theta than the rest, and a scanned stack of layers has one mask and "
+                f"one rotation; supported are {known}"
+            )
         raise UsageError(
             f"{where}: model_type {model_type!r} is not supported; supported are {known}{nearest(model_type, FAMILIES)}"
         )
