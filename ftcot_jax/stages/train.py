@@ -19,6 +19,7 @@ from ftcot_jax.records.table import RecordTable
 from ftcot_jax.stages.evaluate import evaluate_look
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.students.fused_attention import require_platform
 from ftcot_jax.students.lora import save_adapter
 from ftcot_jax.students.save import save_student
 from ftcot_jax.training.mesh import make_mesh, params_shardings
@@ -92,6 +93,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         board=Path(place.folder / "tensorboard"),
     )
     student, table = jobs[0].student, RecordTable.join(list(tables.values()))
+    require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
     frozen = None
     if student.compute.lora is not None:
         places = params_shardings(mesh, student.sharding_rules, student.shapes)

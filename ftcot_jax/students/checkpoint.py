@@ -156,7 +156,8 @@ def read_parameter(
 
     if sharding is None:
         return jax.numpy.asarray(read(None))
-    return jax.make_array_from_callback(shape, sharding, read)
+    # Waiting keeps the host from reading ahead of the devices, and so from holding several parameters.
+    return jax.block_until_ready(jax.make_array_from_callback(shape, sharding, read))
 
 
 def _fetch(tensor: np.ndarray, place: Stored, shape: tuple[int, ...], index: Index) -> np.ndarray:

@@ -45,12 +45,14 @@ class Compute:
       remat: what the backward pass recomputes.
       dropout: whether the config's dropout rates count where a caller asks for dropout.
       lora: what is trained instead of the weights; None trains the weights.
+      attention: which kernel attends over packed rows.
     """
 
     dtype: str = "float32"
     remat: str = "none"
     dropout: bool = True
     lora: Lora | None = None
+    attention: str = "xla"
 
     @property
     def activations(self) -> jnp.dtype:

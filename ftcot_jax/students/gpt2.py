@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ftcot_jax.students.attention import attend, causal_mask
+from ftcot_jax.students.attention import attend
 from ftcot_jax.students.dropout import Dropout, Noise, drop, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, require
+from ftcot_jax.students.fused_attention import attend_row
 from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, normal, scan_layers, stack_layers
 
@@ -107,18 +108,17 @@ class GPT2(nnx.Module):
         positions_RxL: jax.Array,
         dropout: Dropout | None,
     ) -> jax.Array:
-        spec, mask = self.spec, causal_mask(segments_RxL)
+        spec = self.spec
         noise = Noise.of(dropout, positions_RxL)
 
         def layer(block: Block, h: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
             own = None if noise is None else noise.of_layer(number)
 
-            def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+            def attend_own(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
                 keep = drop_weights(own, spec.attention_drop, _WEIGHTS, spec.heads, positions_RxL)
-                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-                return attend(query, key, value, mask, spec.scale, keep_BxHxTxS=keep), None
+                return attend_row(self.compute.attention, query, key, value, segments_RxL, spec.scale, keep), None
 
-            return block(h, attend_row, own)
+            return block(h, attend_own, own)
 
         h = drop(self._embed(tokens_RxL, positions_RxL), noise, spec.embed_drop, _EMBEDDING)
         h, _ = scan_layers(self.layers, layer, h, jnp.arange(self.spec.layers), self.compute.remat)

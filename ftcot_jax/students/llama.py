@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ftcot_jax.students.attention import attend, causal_mask
+from ftcot_jax.students.attention import attend
 from ftcot_jax.students.dropout import Dropout, Noise, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, linear, require
+from ftcot_jax.students.fused_attention import attend_row
 from ftcot_jax.students.kv_cache import KVCache, read_prompts
 from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
 from ftcot_jax.students.rope import ROPE_TYPES, Rotation, inverse_frequencies, rotate, rotation
@@ -154,18 +155,17 @@ class Llama(nnx.Module):
         positions_RxL: jax.Array,
         dropout: Dropout | None,
     ) -> jax.Array:
-        spec, mask = self.spec, causal_mask(segments_RxL)
+        spec = self.spec
         noise = Noise.of(dropout, positions_RxL)
 
         def layer(block: Block, h: jax.Array, at: _Layer) -> tuple[jax.Array, None]:
             own = None if noise is None else noise.of_layer(at.number)
 
-            def attend_row(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
+            def attend_own(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
                 keep = drop_weights(own, spec.attention_drop, 0, spec.heads, positions_RxL)
-                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-                return attend(query, key, value, mask, self._scale, keep_BxHxTxS=keep), None
+                return attend_row(self.compute.attention, query, key, value, segments_RxL, self._scale, keep), None
 
-            return block(h, self._turn(turn, at), attend_row)
+            return block(h, self._turn(turn, at), attend_own)
 
         turn = self._rotation(positions_RxL)
         h, _ = scan_layers(self.layers, layer, self._embed(tokens_RxL), self._per_layer(), self.compute.remat)

@@ -35,7 +35,7 @@ def load_student(settings: StudentSettings, words: Sequence[str] | None = None) 
       FtcotError: the hub cannot be reached, or a file is damaged.
     """
     lora = None if settings.lora is None else Lora(**settings.lora.model_dump())
-    compute = Compute(settings.dtype, settings.remat, settings.dropout, lora)
+    compute = Compute(settings.dtype, settings.remat, settings.dropout, lora, settings.attention)
     if settings.scratch is not None:
         return _from_scratch(settings, settings.scratch, words, compute)
     assert settings.checkpoint is not None  # the settings check that one of the two is given
@@ -144,6 +144,12 @@ def _read_tokenizer(folder: Path) -> Any:
 def _family(model_type: str, where: str) -> Family:
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
+        if model_type in ("gemma3_text", "gemma3"):
+            raise UsageError(
+                f"{where}: model_type {model_type!r} is not supported: most of its layers attend within a sliding "
+                "window and turn by another rope_theta than the rest, and a scanned stack of layers has one mask and "
+                f"one rotation; supported are {known}"
+            )
         raise UsageError(
             f"{where}: model_type {model_type!r} is not supported; supported are {known}{nearest(model_type, FAMILIES)}"
         )

@@ -50,6 +50,11 @@ class StudentSettings(BaseModel):
         True, description="Train with the dropout rates of the config (0.1 for GPT-2 and T5), or without."
     )
 
+    attention: Literal["xla", "cudnn", "splash"] = Field(
+        "xla",
+        description="Kernel of attention in training: XLA's anywhere, cuDNN's on a GPU in bfloat16, splash attention "
+        "on a TPU. The chosen one is used or refused, never replaced.",
+    )
     lora: LoraSettings | None = Field(
         None, description="Train low-rank adapters of a checkpoint in place of all its weights."
     )

@@ -6,6 +6,7 @@ Every method that takes params is pure and can be jitted, differentiated, and vm
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -31,6 +32,7 @@ from ftcot_jax.students.family import (
     Rules,
     Writer,
 )
+from ftcot_jax.students.fused_attention import require_attention
 from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.lora import Adapted, adapted, add_adapters, join, split
 
@@ -58,6 +60,7 @@ class Student:
         self, family: Family, config: Config, tokenizer: Any, compute: Compute, folder: Path | None = None
     ) -> None:
         family.check(config)
+        require_attention(compute, config, family.kind)
         self._family, self.config, self.tokenizer, self.compute = family, config, tokenizer, compute
         self.folder = folder
         self.context_length = int(family.context_length(config))
@@ -221,7 +224,7 @@ class Student:
         Returns:
           (R, L, E) after the last norm, ready for the head, in the compute dtype. Padding's are meaningless.
         """
-        with _exact():
+        with _exact(self.compute):
             return cast(Decoder, self._module("decoder", params)).hidden(
                 tokens_RxL, segments_RxL, positions_RxL, dropout
             )
@@ -238,7 +241,7 @@ class Student:
 
         Takes what `hidden` takes; returns (R, S, E) for `target_hidden`. Encoder-decoders only.
         """
-        with _exact():
+        with _exact(self.compute):
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).source_hidden(
                 tokens_RxS, segments_RxS, positions_RxS, dropout
             )
@@ -273,7 +276,7 @@ class Student:
           (R, T, E) ready for the head, in the compute dtype.
         """
         reads_RxT = segments_RxT if reads_RxT is None else reads_RxT
-        with _exact():
+        with _exact(self.compute):
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).target_hidden(
                 source_RxSxE,
                 source_segments_RxS,
@@ -305,7 +308,7 @@ class Student:
           tokens_BxT: (B, T) int32, padded on the right.
           length_B: (B,) int32, tokens of each that count.
         """
-        with _exact():
+        with _exact(self.compute):
             return self._module(self.kind, params).read(tokens_BxT, length_B)
 
     def extend(
@@ -324,7 +327,7 @@ class Student:
         Returns:
           (B, T, E) ready for the head, and the cache with the new tokens in it.
         """
-        with _exact():
+        with _exact(self.compute):
             return self._module(self.kind, params).extend(cache, tokens_BxT, positions_BxT)
 
     # Text
@@ -402,6 +405,9 @@ def _join(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _exact() -> ContextManager[Any]:
-    """Makes float32 mean float32: GPUs and TPUs would multiply in fewer bits by default."""
-    return jax.default_matmul_precision("float32")
+def _exact(compute: Compute) -> ContextManager[Any]:
+    """Makes float32 mean float32: GPUs and TPUs would multiply in fewer bits by default.
+
+    Products of bfloat16 are exact in any case, and the compiler of TPU kernels refuses to be asked for more.
+    """
+    return jax.default_matmul_precision("float32") if compute.dtype == "float32" else contextlib.nullcontext()

@@ -173,3 +173,8 @@ def test_a_gguf_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file.*gguf_file=.*save_pretrained"):
         load_student(StudentSettings(checkpoint=str(tmp_path / "model.gguf")))
+
+
+def test_gemma_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"'gemma3_text' is not supported: most of its layers attend within a sliding"):
+        load_student(StudentSettings(scratch={"model_type": "gemma3_text"}), ["a"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,3 +39,19 @@ def test_unused_room_gives_no_gradient() -> None:
     gradient = jax.grad(label_loss)(hidden, head, jnp.zeros(CHUNK, jnp.int32), weight)
     assert float(jnp.abs(gradient[:2]).min()) > 0
     assert float(jnp.abs(gradient[2:]).max()) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_memory_stays_below_label_tokens_times_vocabulary(dtype: jnp.dtype) -> None:
+    """By the compiler's account, forward and backward together; the dense loss needs several times as much."""
+    tokens, vocabulary, width = 16 * CHUNK, 50257, 64
+    label, weight = jnp.zeros(tokens, jnp.int32), jnp.ones(tokens)
+    shapes = jax.ShapeDtypeStruct((tokens, width), dtype), jax.ShapeDtypeStruct((vocabulary, width), dtype)
+
+    def temporary_bytes(loss: Any) -> int:
+        gradient = jax.value_and_grad(lambda hidden, head: loss(hidden, head, label, weight), (0, 1))
+        return jax.jit(gradient).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    table = 4 * tokens * vocabulary
+    assert temporary_bytes(label_loss) < 0.4 * table
+    assert temporary_bytes(dense_loss) > table
