@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ftcot_jax.data_commands import data_app
 from ftcot_jax.errors import FtcotError
 
 app = typer.Typer(
@@ -19,13 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="The tasks and their upstream files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
 Out = Annotated[str | None, typer.Option(help="Output folder, local or gs://; default: runs/NAME.")]
-Mirror = Annotated[str | None, typer.Option(help="Folder of upstream files: OWNER/REPO/COMMIT/PATH.")]
 Debug = Annotated[bool, typer.Option(help="Show the stack trace of an error.")]
 
 
@@ -90,31 +89,6 @@ def evaluate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Tables and plots of what is finished, also while the rest still runs."""
     _stage("report", recipe, overrides, out)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """The tasks there are, with licence and citation."""
-    from ftcot_jax.tasks.registry import TASKS
-
-    for task in TASKS.values():
-        size = "generated" if task.size is None else f"{task.size} questions"
-        print(f"{task.key}: {size}; answers: {task.answer_type}; licence: {task.licence}; {task.citation}")
-
-
-@data_app.command("fetch")
-def data_fetch(
-    keys: Annotated[list[str] | None, typer.Argument(help="Tasks; default: all with upstream files.")] = None,
-    mirror: Mirror = None,
-) -> None:
-    """Brings upstream files to the cache, or checks a mirror's, and reads every question."""
-    from ftcot_jax.tasks.load import load_task
-    from ftcot_jax.tasks.registry import TASKS
-    from ftcot_jax.tasks.settings import TaskSettings
-
-    for key in keys or [task.key for task in TASKS.values() if task.sources]:
-        data = load_task(TaskSettings(key=key, mirror=mirror))
-        print(f"{key}: {len(data.questions)} questions, {len(data.split.train)} train, {len(data.split.test)} test")
 
 
 def _stage(name: str, recipe: str, overrides: list[str] | None, out: str | None) -> None:

@@ -6,11 +6,11 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.evaluation.settings import EvaluateSettings
@@ -18,9 +18,17 @@ from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.records.tokenize import RecordSettings
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.sweeps.grid import Point, SweepSettings, expand
+from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.tasks.templates import OwnTemplate
 from ftcot_jax.teacher.settings import TeacherSettings
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
+
+# The tags start with a dash, so that they can be told from keys when an error is explained.
+TemplateChoice = Annotated[
+    Annotated[str, Tag("-name")] | Annotated[OwnTemplate, Tag("-own")],
+    Discriminator(lambda given: "-name" if isinstance(given, str) else "-own"),
+]
 
 
 class Recipe(BaseModel):
@@ -34,7 +42,13 @@ class Recipe(BaseModel):
     task: TaskSettings
     teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")
     select: SelectSettings = SelectSettings()
-    template: str = Field("ft_cot_token", description="Prompt and label form the student is trained and asked with.")
+    template: TemplateChoice = Field(
+        "ft_cot_token", description="Prompt and label form the student is trained and asked with: a name, or your own."
+    )
+    chat: bool = Field(False, description="Ask the student through its own chat template.")
+    scoring: Scoring = Field(
+        "paper", description="paper: the reference's rules, with what they get wrong; robust: what a reader would say."
+    )
     student: StudentSettings
     records: RecordSettings = RecordSettings()
     train: TrainSettings = TrainSettings()
@@ -141,7 +155,7 @@ def _validate(raw: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _explain(raw: Mapping[str, Any], problem: Any, where: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("-"))
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}'{nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
     if problem["type"] == "missing":

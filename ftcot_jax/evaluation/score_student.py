@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.evaluation.intervals import wilson
@@ -12,10 +12,21 @@ from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.generation.generate import generate
 from ftcot_jax.students.student import Student
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.scoring import score
-from ftcot_jax.tasks.task import TaskData
+from ftcot_jax.tasks.scoring import Scoring, score
+from ftcot_jax.tasks.task import Task, TaskData
 from ftcot_jax.tasks.templates import Template
 from ftcot_jax.teacher.completion import Completion
+
+Part = Literal["test", "validation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """How questions are put and answers read: the template, the prompt it makes of a question, and the scoring."""
+
+    template: Template
+    prompt_of: Callable[[str], str]
+    scoring: Scoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,42 +44,43 @@ class Scores:
     summary: dict[str, Any]
 
 
-def test_questions(data: TaskData, limit: int | None) -> list[Question]:
-    """The test split, or `limit` of it evenly spaced.
+def questions_of(data: TaskData, part: Part, limit: int | None) -> list[Question]:
+    """A part of the split, or `limit` of it evenly spaced.
 
     Raises:
-      FtcotError: the test split is empty.
+      FtcotError: the part is empty.
     """
-    test = data.split.test
-    if not test:
-        raise FtcotError(f"{data.task.key}: the test split is empty; there is nothing to evaluate on")
-    count = len(test) if limit is None else min(limit, len(test))
-    return data.of([test[place * len(test) // count] for place in range(count)])
+    indices = data.split.test if part == "test" else data.split.validation
+    if not indices:
+        raise FtcotError(f"{data.task.key}: the {part} split is empty; there is nothing to evaluate on")
+    count = len(indices) if limit is None else min(limit, len(indices))
+    return data.of([indices[place * len(indices) // count] for place in range(count)])
 
 
 def score_student(
     student: Student,
     params: Any,
-    data: TaskData,
-    template: Template,
+    task: Task,
+    questions: Sequence[Question],
+    ask: Asking,
     settings: EvaluateSettings,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Asks greedily and scores by the paper's rules. A prompt beyond the limit counts as wrong and is counted."""
-    questions = test_questions(data, settings.questions)
-    prompts = [template.prompt(question.question) for question in questions]
+    """Asks greedily and scores. A prompt beyond the limit counts as wrong and is counted."""
+    prompts = [ask.prompt_of(question.question) for question in questions]
     written = generate(
         student,
         params,
-        student.encode(prompts),
+        student.encode_prompts(prompts),
         max_length=settings.max_length,
         batch_rows=settings.batch_rows,
+        stop=ask.template.stop,
         on_progress=on_progress,
     )
     texts = student.decode([row.tokens for row in written])
     verdicts = [
-        score(data.task, text, question.answer, template.answer_prefix)
-        for text, question in zip(texts, questions, strict=True)
+        score(task, text, question.answer, ask.template.answer_prefix, ask.scoring, row.finish_reason)
+        for text, question, row in zip(texts, questions, written, strict=True)
     ]
     outcomes = [verdict.correct for verdict in verdicts]
     interval = wilson(sum(outcomes), len(outcomes))
@@ -80,7 +92,7 @@ def score_student(
         "interval_95": [interval.low, interval.high],
         "contains_answer": sum(verdict.contains_answer for verdict in verdicts),
         "correct_format": sum(verdict.correct_format for verdict in verdicts),
-        "complete": reasons.count("stop"),
+        "complete": sum(verdict.complete for verdict in verdicts),
         "prompt_too_long": reasons.count("prompt_too_long"),
         "tokens_written": sum(len(row.tokens) for row in written),
     }

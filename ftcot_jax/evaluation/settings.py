@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -16,4 +18,16 @@ class EvaluateSettings(BaseModel):
     max_length: int = Field(1024, gt=1, description="Longest prompt and answer together, in tokens; 1024 in the paper.")
     batch_rows: int = Field(32, gt=0, description="Prompts decoded side by side; changes speed only.")
     before: bool = Field(False, description="Also score the student before training.")
-    every_epochs: int | None = Field(None, gt=0, description="Also score after every so many epochs.")
+    every_epochs: int | None = Field(
+        None, gt=0, description="Also score after every so many epochs; default: never, or each where one is selected."
+    )
+    selection: Literal["last", "best_on_validation", "best_on_test"] = Field(
+        "last",
+        description="Which epoch's student is reported: the last; the best on task.validation questions; or the best "
+        "on the test set, as in the paper, which is optimistic and labelled so.",
+    )
+
+    @property
+    def look_epochs(self) -> int | None:
+        """Score after every so many epochs; None for never."""
+        return self.every_epochs or (None if self.selection == "last" else 1)

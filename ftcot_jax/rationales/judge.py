@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ftcot_jax.tasks.scoring import score
+from ftcot_jax.tasks.scoring import Scoring, score
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.teacher.completion import Completion
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """A completion with its verdict; `rationale` is the teacher's text of step 1, `prediction` its answer."""
+    """A completion with its verdict; `rationale` is the teacher's reasoning, `prediction` its answer."""
 
     sample_index: int
     completion_index: int
@@ -21,11 +21,22 @@ class Judged:
     correct: bool
 
 
-def judge(data: TaskData, completions: Sequence[Completion]) -> list[Judged]:
-    """Judges each completion by its step-2 answer: the first candidate in it, as the paper's filter."""
+def judge(
+    data: TaskData, completions: Sequence[Completion], answer_prefix: str | None = None, scoring: Scoring = "paper"
+) -> list[Judged]:
+    """Judges each completion by the answer in its last step.
+
+    Args:
+      data: the task the completions are of.
+      completions: with a rationale of their own (two steps), or one text that reasons and answers.
+      answer_prefix: of the template the teacher was asked with; in a text of one step the rationale ends there.
+      scoring: whose rules; the paper's filter takes the first candidate of the second step.
+    """
     judged = []
     for row in completions:
-        verdict = score(data.task, row.completion, data.questions[row.sample_index].answer, None)
-        rationale = row.completion if row.reasoning_completion is None else row.reasoning_completion
+        verdict = score(data.task, row.completion, data.questions[row.sample_index].answer, answer_prefix, scoring)
+        rationale = row.reasoning_completion
+        if rationale is None:
+            rationale = row.completion.partition(answer_prefix)[0] if answer_prefix else row.completion
         judged.append(Judged(row.sample_index, row.completion_index, rationale, verdict.prediction, verdict.correct))
     return judged

@@ -3,111 +3,225 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.rationales.duplicates import repeats
+from ftcot_jax.rationales.pairs import Pair
 from ftcot_jax.rationales.settings import SelectSettings
+from ftcot_jax.tasks.overlap import Overlap, find_overlap
+from ftcot_jax.tasks.scoring import Scoring, majority, same_answer
+from ftcot_jax.tasks.task import TaskData
 
 
 @dataclasses.dataclass(frozen=True)
 class Yield:
-    """Where a selection's pairs went. The counts of pairs add up to `pairs`.
+    """Where a selection's pairs went. The counts of pairs, `repeated` aside, add up to `pairs`.
 
     Attributes:
       pairs: all pairs of training questions.
       other_questions: of questions outside the subset.
+      contaminated: of questions the test set has too.
       beyond_diversity: after a question's first D.
-      wrong: whose answer is wrong.
+      no_answer: with no answer to put in the label.
+      wrong: whose answer is wrong; under a majority, whose answer is not the majority's or has too few votes.
+      out_of_length: too short or too long.
+      duplicates: that repeat an earlier one of their question.
       beyond_per_question: after a question's first so many kept.
+      too_long: more tokens than a record may have.
       kept: what the student is trained on.
+      repeated: kept ones shown again, for balance.
       questions: training questions in the subset.
       covered: those with at least one pair kept.
     """
 
     pairs: int
     other_questions: int
+    contaminated: int
     beyond_diversity: int
+    no_answer: int
     wrong: int
+    out_of_length: int
+    duplicates: int
     beyond_per_question: int
+    too_long: int
     kept: int
+    repeated: int
     questions: int
     covered: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """`chosen` (K,) int64 are places in the arrays selected from, in order."""
+    """`chosen` (K,) int64 are places in what was selected from, in order; balance repeats some."""
 
     chosen: np.ndarray
     report: Yield
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairTable:
+    """A task's pairs, ordered by question and completion, with what selections ask of them again and again."""
+
+    data: TaskData
+    pairs: Sequence[Pair]
+    scoring: Scoring = "paper"
+
+    @functools.cached_property
+    def sample_index(self) -> np.ndarray:
+        """(N,) int64."""
+        return np.array([pair.sample_index for pair in self.pairs], np.int64)
+
+    @functools.cached_property
+    def completion_index(self) -> np.ndarray:
+        """(N,) int64."""
+        return np.array([pair.completion_index for pair in self.pairs], np.int64)
+
+    @functools.cached_property
+    def correct(self) -> np.ndarray:
+        """(N,) bool: the teacher's answer was right."""
+        return np.array([pair.correct for pair in self.pairs], bool)
+
+    @functools.cached_property
+    def answered(self) -> np.ndarray:
+        """(N,) bool: there is an answer in the label."""
+        return np.array([bool(pair.answer) for pair in self.pairs], bool)
+
+    @functools.cached_property
+    def words(self) -> np.ndarray:
+        """(N,) int64: length of the rationale."""
+        return np.array([len(pair.rationale.split()) for pair in self.pairs], np.int64)
+
+    @functools.cached_property
+    def overlap(self) -> Overlap:
+        return find_overlap(self.data)
+
+
 def question_subset(train: Sequence[int], settings: SelectSettings) -> np.ndarray:
-    """The training questions used: all, or the paper's subset (a seed-0 permutation's first n, sorted)."""
+    """The training questions used: all, or a seeded permutation's first n, sorted (seed 0 is the paper's)."""
     ordered = np.array(sorted(train), np.int64)
     if settings.max_questions is None:
         return ordered
-    order = np.random.RandomState(0).permutation(len(ordered))
+    order = np.random.RandomState(settings.subset_seed).permutation(len(ordered))
     return np.sort(ordered[order[: settings.max_questions]])
 
 
-def select(
-    sample_index_N: np.ndarray,
-    completion_index_N: np.ndarray,
-    correct_N: np.ndarray,
-    train: Sequence[int],
-    settings: SelectSettings,
-) -> Selection:
-    """Chooses pairs: the subset's questions, their first D completions, then the filter, then so many a question.
+def select(table: PairTable, settings: SelectSettings, fits: np.ndarray | None = None) -> Selection:
+    """Chooses pairs, in this order: questions, first D, filter, length, duplicates, so many a question, balance.
 
     Args:
-      sample_index_N: (N,) question of each pair.
-      completion_index_N: (N,) which completion of its question.
-      correct_N: (N,) bool, whether its answer is right.
-      train: sample indices of the training split.
+      table: the pairs.
       settings: the selection.
+      fits: (N,) bool, whether a pair became a record; default: all did.
 
     Raises:
       FtcotError: nothing is left; the counts say why.
     """
-    subset = question_subset(train, settings)
-    wanted = np.isin(sample_index_N, subset)
-    early = completion_index_N < (settings.diversity or np.iinfo(np.int64).max)
-    right = correct_N | (not settings.only_correct)
-    survivors = np.flatnonzero(wanted & early & right)
-    chosen = survivors[
-        _rank_in_question(sample_index_N[survivors], completion_index_N[survivors])
-        < (settings.per_question or len(correct_N) + 1)
-    ]
+    subset = question_subset(table.data.split.train, settings)
+    state = _Sieve(len(table.pairs))
+    state.keep("other_questions", np.isin(table.sample_index, subset))
+    if settings.decontaminate != "no":
+        seen = table.overlap.train_same_text if settings.decontaminate == "text" else table.overlap.train_same_template
+        state.keep("contaminated", ~np.isin(table.sample_index, seen))
+    state.keep("beyond_diversity", table.completion_index < (settings.diversity or np.iinfo(np.int64).max))
+    asked = int(state.left.sum())
+    state.keep("no_answer", table.answered)
+    if settings.filter == "answer":
+        state.keep("wrong", table.correct)
+    elif settings.filter == "majority":
+        state.keep("wrong", _agrees(table, state.left, settings.majority_share))
+    length_ok = table.words >= (settings.min_words or 0)
+    if settings.max_words is not None:
+        length_ok &= table.words <= settings.max_words
+    state.keep("out_of_length", length_ok)
+    if settings.duplicates != "keep":
+        state.keep("duplicates", ~_repeats(table, state.left, near=settings.duplicates == "near"))
+    if fits is not None:
+        state.keep("too_long", fits)
+    if settings.per_question is not None:
+        state.keep("beyond_per_question", _rank(table, state.left) < settings.per_question)
+    kept = np.flatnonzero(state.left)
+    chosen = _balanced(table.sample_index[kept], kept) if settings.balance else kept
     report = Yield(
-        pairs=len(sample_index_N),
-        other_questions=int((~wanted).sum()),
-        beyond_diversity=int((wanted & ~early).sum()),
-        wrong=int((wanted & early & ~right).sum()),
-        beyond_per_question=len(survivors) - len(chosen),
-        kept=len(chosen),
+        pairs=len(table.pairs),
+        **state.dropped,
+        kept=len(kept),
+        repeated=len(chosen) - len(kept),
         questions=len(subset),
-        covered=len(np.unique(sample_index_N[chosen])),
+        covered=len(np.unique(table.sample_index[kept])),
     )
-    if not len(chosen):
-        asked = int((wanted & early).sum())
+    if not len(kept):
         raise FtcotError(
-            f"0 of {asked} rationales are right, for {len(subset)} training questions (stored: {report.pairs}, of "
-            f"other questions: {report.other_questions}, beyond the first D: {report.beyond_diversity}, wrong: "
-            f"{report.wrong}); check that the completions belong to this task's training split, or set "
-            "select.only_correct=false"
+            f"0 of {asked} rationales are right, for {len(subset)} training questions (stored: {report.pairs}"
+            + "".join(f", {name.replace('_', ' ')}: {count}" for name, count in state.dropped.items() if count)
+            + "); check that the completions belong to this task's training split, or set select.filter=none"
         )
     return Selection(chosen, report)
 
 
-def _rank_in_question(sample_index_K: np.ndarray, completion_index_K: np.ndarray) -> np.ndarray:
-    """(K,) how many kept pairs of the same question come before each."""
-    order = np.lexsort((completion_index_K, sample_index_K))
-    ordered = sample_index_K[order]
-    starts = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, bool)
-    places = np.arange(len(ordered))
-    rank = np.empty(len(ordered), np.int64)
-    rank[order] = places - np.maximum.accumulate(np.where(starts, places, 0)) if len(ordered) else places
-    return rank
+class _Sieve:
+    """Which pairs are left, and how many each reason took."""
+
+    REASONS = (
+        "other_questions",
+        "contaminated",
+        "beyond_diversity",
+        "no_answer",
+        "wrong",
+        "out_of_length",
+        "duplicates",
+        "beyond_per_question",
+        "too_long",
+    )
+
+    def __init__(self, count: int) -> None:
+        self.left = np.ones(count, bool)
+        self.dropped = dict.fromkeys(self.REASONS, 0)
+
+    def keep(self, reason: str, passes: np.ndarray) -> None:
+        self.dropped[reason] += int((self.left & ~passes).sum())
+        self.left &= passes
+
+
+def _agrees(table: PairTable, left: np.ndarray, least_share: float) -> np.ndarray:
+    """(N,) bool: the pair's answer is its question's majority, with enough votes among the pairs that are left."""
+    agrees = np.zeros(len(left), bool)
+    places = np.flatnonzero(left)
+    cuts = np.flatnonzero(np.diff(table.sample_index[places])) + 1
+    for group in np.split(places, cuts):
+        predictions = [table.pairs[int(place)].prediction for place in group]
+        winner, share = majority(table.data.task, predictions, table.scoring)
+        if winner is not None and share >= least_share:
+            for place, prediction in zip(group, predictions, strict=True):
+                agrees[place] = prediction is not None and same_answer(
+                    table.data.task, prediction, winner, table.scoring
+                )
+    return agrees
+
+
+def _repeats(table: PairTable, left: np.ndarray, near: bool) -> np.ndarray:
+    """(N,) bool: of the pairs that are left, those that repeat an earlier one of their question."""
+    found = np.zeros(len(left), bool)
+    places = np.flatnonzero(left)
+    rationales = [table.pairs[place].rationale for place in places.tolist()]
+    found[places] = repeats(table.sample_index[places].tolist(), rationales, near)
+    return found
+
+
+def _rank(table: PairTable, left: np.ndarray) -> np.ndarray:
+    """(N,) how many of the pairs that are left, of the same question, come before each."""
+    before = np.cumsum(left) - left
+    starts = np.r_[True, np.diff(table.sample_index) != 0][: len(left)]
+    return before - np.maximum.accumulate(np.where(starts, before, 0)) if len(left) else before
+
+
+def _balanced(sample_index_K: np.ndarray, kept_K: np.ndarray) -> np.ndarray:
+    """Every question's pairs, in turn, until it has as many as the question with most."""
+    if not len(kept_K):
+        return kept_K
+    groups = np.split(kept_K, np.flatnonzero(np.diff(sample_index_K)) + 1)
+    most = max(len(group) for group in groups)
+    return np.concatenate([np.resize(group, most) for group in groups])

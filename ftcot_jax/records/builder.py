@@ -18,10 +18,13 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.records.manifest import Made, read_manifest, write_manifest
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import TokenPair
 
 SPLIT = "pairs"
+_TOKENS_A_FILE = 4_000_000
+_MOST_FILES = 64
 
 
 class RationaleRecords(tfds.core.GeneratorBasedBuilder):
@@ -67,23 +70,38 @@ class RationaleRecords(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def write_records(folder: epath.Path, pairs: Sequence[TokenPair]) -> None:
-    """Writes the pairs, in order, as a TFDS dataset under `folder`."""
+def write_records(folder: epath.Path, pairs: Sequence[TokenPair], made: Made) -> None:
+    """Writes the pairs, in order, as a TFDS dataset under `folder`, in as many files as can be read side by side.
+
+    Args:
+      folder: local or remote.
+      pairs: the records; record i is pair i, whatever file it is in.
+      made: what they were made with, for the manifest.
+    """
+    prompts, labels = (sum(len(getattr(pair, part)) for pair in pairs) for part in ("input_ids", "label_ids"))
+    shards = max(1, min(_MOST_FILES, (prompts + labels) // _TOKENS_A_FILE))
     with _quiet():
         builder = RationaleRecords(pairs, data_dir=folder, file_format="array_record")
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(verify_ssl=True))
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
+    write_manifest(folder, made, len(pairs), prompts, labels)
 
 
-def read_records(folder: epath.Path) -> RecordTable:
+def read_records(folder: epath.Path, made: Made | None = None) -> RecordTable:
     """Reads every record under `folder` into one table of flat arrays.
 
+    Args:
+      folder: local or remote.
+      made: what the records should have been made with; None to take whatever they were.
+
     Raises:
-      FtcotError: there is no such dataset, or one of its files is damaged.
+      FtcotError: there is no such dataset, a file of it is damaged, truncated, foreign or missing, or the records
+        were made with something else.
     """
+    manifest = read_manifest(folder, made)
     with _quiet():
         try:
             source = RationaleRecords(data_dir=folder, file_format="array_record").as_data_source(split=SPLIT)
-            rows = source.__getitems__(list(range(len(source))))
+            rows = source.__getitems__(list(range(manifest.records)))
             for number, row in enumerate(rows):
                 if any(value is None for value in row.values()):  # what the reader makes of a truncated file
                     raise ValueError(f"record {number} of {len(rows)} is empty")

@@ -1,8 +1,10 @@
 """Packing a batch's records into rows of one length, and the few row counts that get compiled.
 
 A step's batch holds exactly the records the padded reference would hold; packing only decides where in a
-rows x length block each one lies. A compiled program needs fixed shapes, so each step uses the smallest of a
-few ready shapes that its records fit; the largest is the worst case, so every step fits one.
+rows x length block each one lies. A record of an encoder-decoder has two parts, its target and its source, which
+lie in the same row of two such blocks, so that attention between them stays within the row. A compiled program
+needs fixed shapes, so each step uses the smallest of a few ready shapes that its records fit; the largest is the
+worst case, so every step fits one.
 """
 
 from __future__ import annotations
@@ -15,49 +17,55 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, order=True)
 class BatchShape:
-    """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records."""
+    """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records.
+
+    For an encoder-decoder, `length` is of the decoder's rows and `source_length` of the encoder's.
+    """
 
     rows: int
     length: int
     labels: int
     examples: int
+    source_length: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Where each record of one batch lies: `row` (B,) and `start` (B,) int32, in `rows` rows."""
+    """Where each record of one batch lies: `row` (B,) and the `start` (B, P) of its parts, int32, in `rows` rows."""
 
     row: np.ndarray
     start: np.ndarray
     rows: int
 
 
-def pack(lengths: np.ndarray, row_length: int) -> Packing:
-    """First-fit decreasing: the longest record first, each into the first row with room for it.
+def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
+    """First-fit decreasing: the longest record first, each into the first row with room for all its parts.
 
     Args:
-      lengths: (B,) tokens of each record, none above `row_length`.
-      row_length: tokens in a row.
+      lengths_BxP: (B, P) tokens of each part of each record, none above its room. A decoder's records have one
+        part, an encoder-decoder's two: target, source.
+      room: (P,) tokens a row has for each part.
     """
-    if len(lengths) and int(lengths.max()) > row_length:
-        raise ValueError(f"a record of {int(lengths.max())} tokens does not fit a row of {row_length}")
-    row = np.zeros(len(lengths), np.int32)
-    start = np.zeros(len(lengths), np.int32)
-    used: list[int] = []
-    for record in np.argsort(-lengths, kind="stable"):
-        length = int(lengths[record])
-        place = next((r for r, filled in enumerate(used) if filled + length <= row_length), len(used))
-        if place == len(used):
-            used.append(0)
-        row[record], start[record] = place, used[place]
-        used[place] += length
-    return Packing(row, start, rows=len(used))
+    if len(lengths_BxP) and (beyond := lengths_BxP.max(0) > room).any():
+        part = int(beyond.argmax())
+        raise ValueError(f"a record of {int(lengths_BxP[:, part].max())} tokens does not fit a row of {room[part]}")
+    row = np.zeros(len(lengths_BxP), np.int32)
+    start = np.zeros(lengths_BxP.shape, np.int32)
+    free = np.tile(np.array(room, np.int64), (len(lengths_BxP), 1))  # a row each is the worst case
+    rows = 0
+    for record in np.argsort(-(lengths_BxP / room).max(1), kind="stable"):
+        lengths = lengths_BxP[record]
+        place = int((free[: rows + 1] >= lengths).all(1).argmax())  # the row after the last is empty: it fits
+        row[record], start[record] = place, room - free[place]
+        free[place] -= lengths
+        rows = max(rows, place + 1)
+    return Packing(row, start, rows)
 
 
 def choose_shapes(
     needs: Sequence[tuple[int, int]],
     *,
-    row_length: int,
+    room: tuple[int, ...],
     worst_rows: int,
     worst_labels: int,
     examples: int,
@@ -69,7 +77,7 @@ def choose_shapes(
 
     Args:
       needs: (rows, labels) of sample batches, typically one epoch of every trial.
-      row_length: tokens in a row.
+      room: tokens a row has for each part of a record, as for `pack`.
       worst_rows: rows no batch can exceed; with `worst_labels` the last shape, so every batch fits.
       worst_labels: label tokens no batch can exceed.
       examples: records in a full batch.
@@ -85,13 +93,14 @@ def choose_shapes(
         labels[rounded] = max(labels.get(rounded, 0), wanted)
     levels = sorted(counts)
     chosen = _fewest_wasted_rows(levels, [counts[level] for level in levels], at_most)
+    length, source_length = (*room, 0)[:2]
     worst = BatchShape(
-        _round_up(worst_rows, row_multiple), row_length, _round_up(worst_labels, label_multiple), examples
+        _round_up(worst_rows, row_multiple), length, _round_up(worst_labels, label_multiple), examples, source_length
     )
     shapes = []
     for rows in chosen:
-        room = max(count for level, count in labels.items() if level <= rows)
-        shapes.append(BatchShape(rows, row_length, min(_round_up(room, label_multiple), worst.labels), examples))
+        most = _round_up(max(count for level, count in labels.items() if level <= rows), label_multiple)
+        shapes.append(dataclasses.replace(worst, rows=rows, labels=min(most, worst.labels)))
     return tuple(sorted({*shapes, worst}))
 
 

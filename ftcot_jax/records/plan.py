@@ -8,12 +8,66 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack
 from ftcot_jax.records.table import RecordTable
+
+Kind = Literal["decoder", "encoder_decoder"]
+_FULL = 0.985  # about what first-fit decreasing reaches with many records a row
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenBudget:
+    """Batches by room: as many records of the epoch's order as fit the rows, packed.
+
+    Attributes:
+      lengths: (N, P) int32 tokens of each part of each of the trial's records, none above its room.
+      rows: rows of a batch.
+      room: (P,) tokens a row has for each part.
+    """
+
+    lengths: np.ndarray
+    rows: int
+    room: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, tokens: int, row_length: int) -> tuple[TokenBudget, int]:
+        """A budget of `tokens`, all parts together, in rows of `row_length`; and the most records a step may hold.
+
+        Raises:
+          ValueError: a record does not fit a row, or not even one row fits the budget.
+        """
+        parts = lengths.shape[1]
+        if tokens < row_length * parts:
+            raise ValueError(f"a batch of {tokens} tokens has no room for a row of {row_length * parts}")
+        if lengths.max() > row_length:
+            raise ValueError(f"a record of {lengths.max()} tokens does not fit a row of {row_length}")
+        rows = tokens // (row_length * parts)
+        usual = rows * row_length / lengths.mean(0).max()
+        return cls(lengths, rows, (row_length,) * parts), int(1.5 * usual) + 8
+
+    def cut(self, order: np.ndarray, most: int) -> np.ndarray:
+        """(steps + 1,) places in `order` at which one batch ends and the next begins."""
+        lengths = self.lengths[order]
+        total = np.concatenate([np.zeros((1, lengths.shape[1]), np.int64), np.cumsum(lengths, 0, np.int64)])
+        space = self.rows * np.array(self.room)
+        bounds = [0]
+        while bounds[-1] < len(order):
+            begin = bounds[-1]
+            reach = total[begin] + _FULL * space
+            full = min(int(np.searchsorted(total[:, part], reach[part])) for part in range(len(space)))
+            end = min(len(order), begin + most, max(begin + 1, full - 1))
+            while end > begin + 1 and pack(lengths[begin:end], self.room).rows > self.rows:
+                end -= max(1, (end - begin) // 100)
+            while end < min(len(order), begin + most) and pack(lengths[begin : end + 1], self.room).rows <= self.rows:
+                end += 1
+            bounds.append(end)
+        return np.array(bounds)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,22 +77,56 @@ class TrialData:
     Attributes:
       records: (N,) int, record numbers in the table, in the order of the selection.
       seed: decides the order of every epoch.
-      batch_examples: records a step; the last step of an epoch may hold fewer, as in the reference.
+      batch_examples: records a step; the last step of an epoch may hold fewer, as in the reference. With a
+        budget, the most a step may hold.
+      budget: room a step's records must fit into; None for exactly `batch_examples` of them.
     """
 
     records: np.ndarray
     seed: int
     batch_examples: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.records) // self.batch_examples)
+    budget: TokenBudget | None = None
+    _known_bounds: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def at(self, step: int) -> np.ndarray:
         """(<= batch_examples,) record numbers of optimizer step `step`, counted from 0."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = self._order(epoch)
-        return self.records[order[place * self.batch_examples : (place + 1) * self.batch_examples]]
+        epoch = 0
+        if self.budget is None:
+            epoch, step = divmod(step, self.steps_in(0))
+        else:
+            while step >= self.steps_in(epoch):
+                step -= self.steps_in(epoch)
+                epoch += 1
+        bounds = self._bounds(epoch)
+        return self.records[self._order(epoch)[bounds[step] : bounds[step + 1]]]
+
+    def steps_in(self, epoch: int) -> int:
+        """Optimizer steps of an epoch, counted from 0; with a budget, epochs differ a little."""
+        return len(self._bounds(epoch)) - 1
+
+    def first_step(self, epoch: int) -> int:
+        """The step an epoch begins with, which is how many all before it take."""
+        return epoch * self.steps_in(0) if self.budget is None else sum(map(self.steps_in, range(epoch)))
+
+    def epochs_at(self, step: int) -> float:
+        """How many passes over the records `step` steps are."""
+        epoch = 0
+        while step >= self.steps_in(epoch):
+            step -= self.steps_in(epoch)
+            epoch += 1
+        return epoch + step / self.steps_in(epoch)
+
+    def _bounds(self, epoch: int) -> np.ndarray:
+        """(steps + 1,) places in the epoch's order where steps begin and end."""
+        key = 0 if self.budget is None else epoch
+        if key not in self._known_bounds:
+            count = len(self.records)
+            if self.budget is None:
+                bounds = np.append(np.arange(0, count, self.batch_examples), count)
+            else:
+                bounds = self.budget.cut(self._order(epoch), self.batch_examples)
+            self._known_bounds[key] = bounds
+        return self._known_bounds[key]
 
     def _order(self, epoch: int) -> np.ndarray:
         return _epoch_order(len(self.records), self.seed, epoch)
@@ -50,14 +138,13 @@ def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
-@dataclasses.dataclass(frozen=True)
-class StepBatch:
-    """One slot's batch at one step, as the few integers the device needs to build it.
+class StepBatch(NamedTuple):
+    """One slot's batch at one step, as the few integers the device needs to build it; or S slots', stacked.
 
     Attributes:
       record: (B,) int32 numbers in the record table, -1 where the batch holds fewer.
       row: (B,) int32 row each record lies in.
-      start: (B,) int32 first position of the record in its row.
+      start: (B, P) int32 first position of each of its parts in that row; see `pack`.
     """
 
     record: np.ndarray
@@ -65,9 +152,22 @@ class StepBatch:
     start: np.ndarray
 
     @classmethod
-    def empty(cls, examples: int) -> StepBatch:
+    def empty(cls, shape: BatchShape) -> StepBatch:
         """A batch of no records, for a slot that has no trial."""
-        return cls(np.full(examples, -1, np.int32), np.zeros(examples, np.int32), np.zeros(examples, np.int32))
+        parts = 2 if shape.source_length else 1
+        count = shape.examples
+        return cls(np.full(count, -1, np.int32), np.zeros(count, np.int32), np.zeros((count, parts), np.int32))
+
+
+def part_lengths(table: RecordTable, kind: Kind) -> np.ndarray:
+    """(N, P) int32: what each record takes of its row's room.
+
+    A decoder reads prompt and label as one text. An encoder-decoder's target is the label, each token predicted
+    from the one before it, its source the prompt with the end token.
+    """
+    if kind == "decoder":
+        return table.lengths[:, None]
+    return np.stack([table.label_lengths, table.prompt_lengths + 1], 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,13 +175,15 @@ class Planner:
     """Packs the batches of the trials that share a compiled program.
 
     Attributes:
-      lengths: (N,) int32 tokens of each record of the shared table.
+      lengths: (N, P) int32 tokens of each part of each record of the shared table.
       label_lengths: (N,) int32 label tokens of each record.
+      room: (P,) tokens a row has for each part.
       shapes: the compiled batch shapes, smallest first.
     """
 
     lengths: np.ndarray
     label_lengths: np.ndarray
+    room: tuple[int, ...]
     shapes: tuple[BatchShape, ...]
 
     @classmethod
@@ -91,6 +193,7 @@ class Planner:
         trials: Sequence[TrialData],
         *,
         width: int,
+        kind: Kind = "decoder",
         row_multiple: int = 1,
         length_multiple: int = 16,
     ) -> Planner:
@@ -100,31 +203,46 @@ class Planner:
           table: the records of all the trials.
           trials: trials with one `batch_examples`.
           width: the students' hidden width, which sets how much attention over longer rows costs.
+          kind: the students'.
           row_multiple: rows must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
         """
         used = np.unique(np.concatenate([trial.records for trial in trials]))
-        lengths, labels = table.lengths, table.label_lengths
-        longest = int(-(-lengths[used].max() // length_multiple) * length_multiple)
+        lengths, labels = part_lengths(table, kind), table.label_lengths
+        longest = -(-lengths[used].max(0) // length_multiple) * length_multiple
         examples = max(trial.batch_examples for trial in trials)
-        batches = [trial.at(step) for trial in trials for step in range(trial.steps_per_epoch)]
-        row_length = _cheapest_row_length([lengths[records] for records in batches], longest, width)
-        needs = [(pack(lengths[records], row_length).rows, int(labels[records].sum())) for records in batches]
+        batches = [trial.at(step) for trial in trials for step in range(trial.steps_in(0))]
+        budgets = {trial.budget.room: trial.budget.rows for trial in trials if trial.budget is not None}
+        if len(budgets) > 1:
+            raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
+        room = next(iter(budgets), None) or _cheapest_room([lengths[records] for records in batches], longest, width)
+        needs = [(pack(lengths[records], room).rows, int(labels[records].sum())) for records in batches]
         shapes = choose_shapes(
             needs,
-            row_length=row_length,
-            worst_rows=examples,
-            worst_labels=int(np.sort(labels[used])[-examples:].sum()),
+            room=room,
+            worst_rows=max(budgets.values(), default=examples),
+            worst_labels=min(
+                int(np.sort(labels[used])[-examples:].sum()), room[0] * max(budgets.values(), default=examples)
+            ),
             examples=examples,
             row_multiple=row_multiple,
         )
-        return cls(lengths, labels, shapes)
+        return cls(lengths, labels, room, shapes)
+
+    def efficiency(self, trial: TrialData) -> float:
+        """Share of the compiled rows' places that hold a token, over a trial's first epoch."""
+        held = places = 0
+        for step in range(trial.steps_in(0)):
+            records = trial.at(step)
+            held += int(self.lengths[records].sum())
+            _, shape = self.batch(records)
+            places += shape.rows * (shape.length + shape.source_length)
+        return held / places
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
         """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
-        packing = pack(self.lengths[records], self.shapes[0].length)
-        examples = self.shapes[0].examples
-        batch = StepBatch.empty(examples)
+        packing = pack(self.lengths[records], self.room)
+        batch = StepBatch.empty(self.shapes[0])
         batch.record[: len(records)] = records
         batch.row[: len(records)] = packing.row
         batch.start[: len(records)] = packing.start
@@ -139,12 +257,19 @@ _TRIED_BATCHES = 200
 _EQUAL_AT_WIDTHS = 5
 
 
-def _cheapest_row_length(batches: Sequence[np.ndarray], longest: int, width: int) -> int:
-    """The row length whose rows, packed with sample batches' records, cost the least arithmetic."""
+def _cheapest_room(batches: Sequence[np.ndarray], longest: np.ndarray, width: int) -> tuple[int, ...]:
+    """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic."""
     sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
+    candidates = [tuple(room.tolist()) for room in longest * np.array(_multiples(len(longest)))]
 
-    def cost(row_length: int) -> float:
-        tokens = sum(pack(lengths, row_length).rows for lengths in sample) * row_length
-        return tokens * (1 + row_length / (_EQUAL_AT_WIDTHS * width))
+    def cost(room: tuple[int, ...]) -> float:
+        target, *source = room
+        row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
+        row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
+        return row * sum(pack(lengths, room).rows for lengths in sample)
 
-    return min((longest * multiple for multiple in _ROW_MULTIPLES), key=cost)
+    return min(candidates, key=cost)
+
+
+def _multiples(parts: int) -> list[tuple[int, ...]]:
+    return list(itertools.product(_ROW_MULTIPLES, repeat=parts))

@@ -66,7 +66,9 @@ def tokenize_pairs(
       FtcotError: a prompt leaves no room for an answer, or a record is too long and `too_long` is "error".
     """
     limit = min(settings.max_length or context_length, context_length)
-    prompts = encode([pair.prompt for pair in pairs])
+    distinct = list(dict.fromkeys(pair.prompt for pair in pairs))  # D rationales of a question share their prompt
+    prompt_ids = dict(zip(distinct, encode(distinct), strict=True))
+    prompts = [prompt_ids[pair.prompt] for pair in pairs]
     labels = encode([pair.label for pair in pairs])
     kept: list[TokenPair] = []
     for pair, prompt, label in zip(pairs, prompts, labels, strict=True):

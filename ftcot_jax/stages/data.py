@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
@@ -18,17 +19,22 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.progress import show_progress
 from ftcot_jax.rationales.judge import judge
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
-from ftcot_jax.rationales.select import Selection, select
+from ftcot_jax.rationales.select import PairTable, Selection, select
 from ftcot_jax.records.builder import read_records, write_records
+from ftcot_jax.records.manifest import Made
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import tokenize_pairs
 from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.question import Question
+from ftcot_jax.tasks.scoring import Scoring
+from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
 from ftcot_jax.teacher.estimate import estimate
 from ftcot_jax.teacher.money import bill
+from ftcot_jax.teacher.plan import zero_shot_cot
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
 
@@ -52,6 +58,8 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
       UsageError: the recipe names no teacher.
     """
     data, teacher = place.task(recipe), recipe.teacher
+    if data.missing:
+        place.say(f"{data.task.key}: without {data.missing}")
     if teacher is None:
         raise UsageError(f"{recipe.name}: template {recipe.template} learns from rationales; give a teacher: section")
     content = _import_digest(teacher.import_path) if teacher.import_path else None
@@ -66,6 +74,8 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
     def build(folder: epath.Path) -> dict[str, Any]:
         completions, account = _bring(place, teacher, data)
         metadata = {"base_model": teacher.model_name, "dataset_key": data.task.key, "prediction_template": "zs_cot"}
+        if teacher.import_path:
+            metadata |= read_completions(teacher.import_path).metadata
         write_completions(folder / COMPLETIONS, metadata, completions)
         return {"completions": len(completions), "questions": len({row.sample_index for row in completions}), **account}
 
@@ -75,22 +85,29 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
 
 def curate(place: Place, recipe: Recipe) -> Artifact:
     """The training pairs of text, every completion with its verdict; nothing is filtered yet."""
-    data, template = place.task(recipe), get_template(recipe.template)
+    data, asking = place.task(recipe), place.asking(recipe)
+    template = asking.template
     source = collect_completions(place, recipe) if template.has_rationale else None
+    own_answer = recipe.select.filter == "majority"
     inputs = {
         "completions": None if source is None else source.address,
         "task": data.task.key,
         "questions": _identity(data),
         "template": dataclasses.asdict(template),
+        "rendered": asking.prompt_of("{question}"),
+        "scoring": recipe.scoring,
+        "own_answer": own_answer,
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
         if source is None:
-            pairs = answer_pairs(data, template)
+            pairs = answer_pairs(data, template, asking.prompt_of)
             summary: dict[str, Any] = {"pairs": len(pairs)}
         else:
-            judged = judge(data, read_completions(source.path / COMPLETIONS).completions)
-            pairs = rationale_pairs(data, judged, template)
+            file = read_completions(source.path / COMPLETIONS)
+            prefix = get_template(file.metadata.get("prediction_template") or "zs_cot").answer_prefix
+            judged = judge(data, file.completions, prefix, recipe.scoring)
+            pairs = rationale_pairs(data, judged, template, asking.prompt_of, own_answer)
             summary = {
                 "pairs": len(pairs),
                 "right": sum(pair.correct for pair in pairs),
@@ -104,25 +121,30 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
         return place.store.make("pairs", inputs, build)
 
 
+def pair_table(place: Place, recipe: Recipe) -> PairTable:
+    """The recipe's pairs, read once however many trials select from them."""
+    return _read_pair_table(str(curate(place, recipe).path / PAIRS), recipe.task, recipe.scoring)
+
+
 def tokenize(place: Place, recipe: Recipe) -> Artifact:
     """The pairs as token records, for the student's tokenizer."""
     student, source = place.student(recipe), curate(place, recipe)
     inputs = {
         "pairs": source.address,
-        "tokenizer": digest(student.tokenizer.backend_tokenizer.to_str(), student.eos_id),
+        "tokenizer": _made(place, recipe).tokenizer,
         "context": student.context_length,
         "settings": recipe.records.model_dump(),
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        pairs = list(_read_pairs(source.path / PAIRS))
+        pairs = pair_table(place, recipe).pairs
         made = tokenize_pairs(pairs, student.encode, student.eos_id, student.context_length, recipe.records)
         if not made.pairs:
             raise FtcotError(
                 f"none of {len(pairs)} pairs of {place.task(recipe).task.key} became a record ({made.too_long} too "
                 "long); check the completions and records.max_length"
             )
-        write_records(folder / "records", made.pairs)
+        write_records(folder / "records", made.pairs, _made(place, recipe))
         tokens = [len(pair.input_ids) + len(pair.label_ids) for pair in made.pairs]
         return {"records": len(made.pairs), "too_long": made.too_long, "tokens": sum(tokens), "longest": max(tokens)}
 
@@ -138,10 +160,15 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     """
     artifact = tokenize(place, recipe)
     with place.timed("tokenize"):
-        table = _read_table(str(artifact.path / "records"))
-        train = place.task(recipe).split.train
-        selection = select(table.sample_index, table.completion_index, table.correct, train, recipe.select)
-    return TrialRecords(artifact, table, selection)
+        table = _read_table(str(artifact.path / "records"), _made(place, recipe).model_dump_json())
+        pairs = pair_table(place, recipe)
+        records = {
+            (int(sample), int(completion)): number
+            for number, (sample, completion) in enumerate(zip(table.sample_index, table.completion_index, strict=True))
+        }
+        number_N = np.array([records.get((pair.sample_index, pair.completion_index), -1) for pair in pairs.pairs])
+        selection = select(pairs, recipe.select, fits=number_N >= 0)
+    return TrialRecords(artifact, table, Selection(number_N[selection.chosen], selection.report))
 
 
 def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Collection[Completion], dict[str, Any]]:
@@ -156,6 +183,7 @@ def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Coll
             _asked(data),
             ledger,
             lambda tally: update(tally.done, tally.total, tally.note),
+            plan=zero_shot_cot(teacher.api),
             dataset=data.task.key,
             say=lambda line: place.say(f"sample: {line}"),
         )
@@ -174,7 +202,7 @@ def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
     for recipe in recipes:
         data, teacher = place.task(recipe), recipe.teacher
         if teacher is not None and not teacher.import_path:
-            found = estimate(teacher, _asked(data), _ledger(place), dataset=data.task.key)
+            found = estimate(teacher, _asked(data), _ledger(place), zero_shot_cot(teacher.api), data.task.key)
             key = digest(teacher.identity(), teacher.diversity, _identity(data))
             lines[key] = [
                 f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}:",
@@ -204,17 +232,30 @@ def _identity(data: TaskData) -> str:
     return digest(questions, data.split.train, data.split.test)
 
 
-def _read_pairs(file: epath.Path) -> Iterator[Pair]:
-    for number, line in enumerate(file.read_text().splitlines()):
+@functools.lru_cache(maxsize=64)
+def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTable:
+    pairs = []
+    for number, line in enumerate(epath.Path(file).read_text().split("\n")):
+        if not line:
+            continue
         try:
-            row: Mapping[str, Any] = json.loads(line)
-            yield Pair(**row)
+            pairs.append(Pair(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
             raise FtcotError(
                 f"{file}, row {number}: not a pair ({error}); delete its folder to make it again"
             ) from error
+    pairs.sort(key=lambda pair: (pair.sample_index, pair.completion_index))
+    return PairTable(load_task(task), pairs, scoring)
 
 
 @functools.lru_cache(maxsize=64)
-def _read_table(folder: str) -> RecordTable:
-    return read_records(epath.Path(folder))
+def _read_table(folder: str, made: str) -> RecordTable:
+    return read_records(epath.Path(folder), Made.model_validate_json(made))
+
+
+def _made(place: Place, recipe: Recipe) -> Made:
+    """What the recipe's records are made with."""
+    student = place.student(recipe)
+    tokenizer = digest(student.tokenizer.backend_tokenizer.to_str(), student.eos_id)
+    template = json.loads(json.dumps(dataclasses.asdict(place.template(recipe))))
+    return Made(tokenizer=tokenizer, template=template)

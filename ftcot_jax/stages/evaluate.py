@@ -13,13 +13,12 @@ from etils import epath
 
 from ftcot_jax.artifacts import Artifact
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.evaluation.score_student import score_student
+from ftcot_jax.evaluation.score_student import Part, questions_of, score_student
 from ftcot_jax.progress import show_progress
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
-from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import write_completions
 
 OUTCOMES = "outcomes.json"
@@ -35,16 +34,23 @@ def evaluate(place: Place, jobs: Sequence[Job]) -> list[Artifact]:
     return [_evaluate_trained(place, job) for job in jobs]
 
 
-def evaluate_params(place: Place, job: Job, step: int, params: Any) -> Artifact:
+def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part = "test") -> Artifact:
     """Scores of a job's student after `step` optimizer steps, asked with weights that are at hand."""
     recipe = job.spec.recipe
-    data, template = place.task(recipe), get_template(recipe.template)
+    data, asking = place.task(recipe), place.asking(recipe)
 
     def build(folder: epath.Path) -> dict[str, Any]:
         began = time.monotonic()
+        questions = questions_of(data, part, recipe.evaluate.questions)
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_student(
-                job.student, params, data, template, recipe.evaluate, lambda done, total: update(done, total, "")
+                job.student,
+                params,
+                data.task,
+                questions,
+                asking,
+                recipe.evaluate,
+                lambda done, total: update(done, total, ""),
             )
         seconds = time.monotonic() - began
         metadata = {
@@ -52,20 +58,53 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any) -> Artifact:
             "dataset_key": data.task.key,
             "finetune_key": job.key,
             "train_key": job.key,
-            "epoch": step // job.steps_per_epoch,
-            "prediction_template": template.name,
+            "epoch": int(job.data.epochs_at(step)),
+            "prediction_template": asking.template.name,
         }
         write_completions(folder / PREDICTIONS, metadata, scores.completions)
         (folder / OUTCOMES).write_text(json.dumps(scores.outcomes))
         return scores.summary | {"seconds": round(seconds, 3)}
 
     with place.timed("evaluate"):
-        return place.store.make("scores", score_inputs(job, step), build)
+        return place.store.make("scores", score_inputs(place, job, step, part), build)
 
 
-def find_scores(place: Place, job: Job, step: int) -> Artifact | None:
+def find_scores(place: Place, job: Job, step: int, part: Part = "test") -> Artifact | None:
     """Scores of a job's student after `step` steps, if they are there."""
-    return place.store.find("scores", score_inputs(job, step))
+    return place.store.find("scores", score_inputs(place, job, step, part))
+
+
+def evaluate_look(place: Place, job: Job, step: int, params: Any) -> None:
+    """Scores a student on the way, or at its end, as far as the recipe's selection of an epoch needs it.
+
+    When the best epoch on validation is sought, the test questions are asked only of an epoch that is the best so
+    far: what is reported was never chosen by the test set.
+    """
+    if job.spec.recipe.evaluate.selection == "best_on_validation":
+        accuracy = _accuracy(evaluate_params(place, job, step, params, "validation"))
+        earlier = [find_scores(place, job, look, "validation") for look in sorted(job.looks) if 0 < look < step]
+        if step > 0 and any(accuracy <= _accuracy(scores) for scores in earlier if scores is not None):
+            return
+    evaluate_params(place, job, step, params)
+
+
+def selected_step(place: Place, job: Job) -> int | None:
+    """The step whose student is reported: the last, or the first of the best; None while scores are missing."""
+    selection = job.spec.recipe.evaluate.selection
+    if selection == "last":
+        return job.steps
+    part: Part = "validation" if selection == "best_on_validation" else "test"
+    steps = sorted({*job.looks, job.steps} - {0})
+    scores = [find_scores(place, job, step, part) for step in steps]
+    accuracies = [_accuracy(score) for score in scores if score is not None]
+    if len(accuracies) < len(steps):
+        return None
+    return steps[accuracies.index(max(accuracies))]
+
+
+def _accuracy(scores: Artifact) -> float:
+    accuracy: float = scores.manifest["summary"]["accuracy"]
+    return accuracy
 
 
 def read_outcomes(scores: Artifact) -> list[bool]:
@@ -74,26 +113,34 @@ def read_outcomes(scores: Artifact) -> list[bool]:
     return outcomes
 
 
-def score_inputs(job: Job, step: int) -> dict[str, Any]:
+def score_inputs(place: Place, job: Job, step: int, part: Part) -> dict[str, Any]:
     """What decides a student's scores, as JSON values."""
-    settings = job.spec.recipe.evaluate
+    recipe = job.spec.recipe
     return {
         "student": job.key,
         "step": step,
-        "template": dataclasses.asdict(get_template(job.spec.recipe.template)),
-        "questions": settings.questions,
-        "max_length": settings.max_length,
+        "template": dataclasses.asdict(place.template(recipe)),
+        "scoring": recipe.scoring,
+        "asked": digest(getattr(place.task(recipe).split, part)),
+        "questions": recipe.evaluate.questions,
+        "max_length": recipe.evaluate.max_length,
     }
 
 
 def _evaluate_trained(place: Place, job: Job) -> Artifact:
-    scores = find_scores(place, job, job.steps)
+    step = selected_step(place, job)
+    scores = None if step is None else find_scores(place, job, step)
     if scores is not None:
         place.say(f"evaluate: reusing {scores.path} ({job.spec.name})")
         return scores
     trained = find_student(place, job)
     if trained is None:
         raise FtcotError(f"'{job.spec.name}' has not been trained yet; run `ftcot train` with the same recipe first")
+    if job.spec.recipe.evaluate.selection != "last":
+        raise FtcotError(
+            f"'{job.spec.name}' was trained without scores at every epoch, and only its last weights are kept: delete "
+            f"{trained.path} to train it again, or set evaluate.selection=last"
+        )
     saved = load_student(
         StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.student.dtype)
     )

@@ -14,12 +14,16 @@ from etils import epath
 
 from ftcot_jax.artifacts import Store
 from ftcot_jax.config import Recipe
+from ftcot_jax.errors import UsageError
+from ftcot_jax.evaluation.score_student import Asking
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
+from ftcot_jax.tasks.exemplars import load_exemplars
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
+from ftcot_jax.tasks.templates import Template, get_template
 
 
 @dataclasses.dataclass
@@ -56,6 +60,32 @@ class Place:
     def task(self, recipe: Recipe) -> TaskData:
         """The recipe's task, read once however many trials share it."""
         return _load_task(recipe.task)
+
+    def template(self, recipe: Recipe) -> Template:
+        """The recipe's template in the student's form, its exemplars filled in."""
+        template = get_template(recipe.template, "chat" if recipe.chat else self.student(recipe).kind)
+        if template.needs_exemplars:
+            return template.with_exemplars(load_exemplars(self.task(recipe).task.key, recipe.task.mirror).text)
+        return template
+
+    def asking(self, recipe: Recipe) -> Asking:
+        """How the recipe's student is asked and read.
+
+        Raises:
+          UsageError: it is to be asked by chat and has no chat template.
+        """
+        template, student = self.template(recipe), self.student(recipe)
+        if not template.chat:
+            return Asking(template, template.prompt, recipe.scoring)
+        if not student.tokenizer.chat_template:
+            raise UsageError(f"{recipe.name}: the student's tokenizer has no chat template; set chat=false")
+
+        def prompt_of(question: str) -> str:
+            messages = template.messages(question)
+            text: str = student.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return text
+
+        return Asking(template, prompt_of, recipe.scoring)
 
     def student(self, recipe: Recipe) -> Student:
         """The recipe's student without its weights, made once however many trials share it."""

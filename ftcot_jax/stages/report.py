@@ -11,13 +11,12 @@ from typing import Any
 from ftcot_jax.artifacts import write_atomically
 from ftcot_jax.config import Recipe
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.stages.evaluate import find_scores, read_outcomes
+from ftcot_jax.stages.evaluate import find_scores, read_outcomes, selected_step
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity
 from ftcot_jax.sweeps.results import TrialResult, arms
 from ftcot_jax.sweeps.tables import arm_table, trial_csv
-from ftcot_jax.tasks.templates import get_template
 
 
 def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
@@ -38,6 +37,7 @@ def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
         questions = results[0].scores["questions"]
         seeds = max(len(arm.trials) for arm in grouped)
         title = f"{recipe.name}: {data.task.key}, {questions} held-out questions, {seeds} seed{'s' * (seeds > 1)}"
+        title += _selection_label(results)
         drawn = plot_accuracy_over_diversity(grouped, title, folder / "accuracy_over_diversity")
         unfinished = f"\n{missing} of {len(jobs)} trials are not finished yet.\n" if missing else ""
         text = f"# {title}\n{unfinished}\n{arm_table(grouped)}\n{_training_lines(results)}"
@@ -51,11 +51,12 @@ def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
 
 
 def _result(place: Place, job: Job) -> TrialResult | None:
-    trained, scores = find_student(place, job), find_scores(place, job, job.steps)
-    if trained is None or scores is None:
+    trained, step = find_student(place, job), selected_step(place, job)
+    scores = None if step is None else find_scores(place, job, step)
+    if trained is None or step is None or scores is None:
         return None
     before = find_scores(place, job, 0)
-    select, template = job.spec.recipe.select, get_template(job.spec.recipe.template)
+    select, template = job.spec.recipe.select, place.template(job.spec.recipe)
     return TrialResult(
         name=job.spec.name,
         arm=job.spec.arm,
@@ -67,14 +68,27 @@ def _result(place: Place, job: Job) -> TrialResult | None:
         scores=scores.manifest["summary"],
         before=None if before is None else before.manifest["summary"],
         selection=dataclasses.asdict(job.records.selection.report),
+        chosen_by=job.spec.recipe.evaluate.selection,
+        epoch=round(job.data.epochs_at(step), 3),
     )
+
+
+def _selection_label(results: Sequence[TrialResult]) -> str:
+    """How epochs were chosen, where it was not simply the last."""
+    rules = {row.chosen_by for row in results} - {"last"}
+    words = {
+        "best_on_test": "best epoch chosen ON THE TEST SET, as in the paper: optimistic",
+        "best_on_validation": "best epoch chosen on validation questions",
+    }
+    return "".join(f" ({words[rule]})" for rule in sorted(rules))
 
 
 def _training_lines(results: Sequence[TrialResult]) -> str:
     """A line a trial: loss, speed, accuracy before and after."""
     lines = [
-        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | training s | scoring s |",
-        "|---|---|---|---|---|---|",
+        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | rows filled % | training s "
+        "| scoring s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in results:
         training: dict[str, Any] = row.training
@@ -83,6 +97,6 @@ def _training_lines(results: Sequence[TrialResult]) -> str:
         lines.append(
             f"| {row.name} | {training['loss_first']:.3f} -> {training['loss_last']:.3f} "
             f"| {before}{100 * row.scores['accuracy']:.1f} | {'' if speed is None else f'{speed:.1f}'} "
-            f"| {training['seconds']:.1f} | {row.scores['seconds']:.1f} |"
+            f"| {100 * training['packing_efficiency']:.1f} | {training['seconds']:.1f} | {row.scores['seconds']:.1f} |"
         )
     return "\n".join(lines) + "\n"

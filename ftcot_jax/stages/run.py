@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import yaml
@@ -15,13 +17,13 @@ from ftcot_jax.artifacts import write_atomically
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
+from ftcot_jax.rationales.yield_report import plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.stages import data
 from ftcot_jax.stages.evaluate import evaluate
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
 from ftcot_jax.stages.trials import Job, prepare
-from ftcot_jax.tasks.templates import get_template
 
 Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
 
@@ -46,20 +48,31 @@ def _folder(recipe: Recipe) -> epath.Path:
 
 def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
+    wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
     made = {artifact.name: artifact for artifact in (data.collect_completions(place, one) for one in wanted)}
     return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
 
 
 def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
-    return data.estimate_sampling(Place(_folder(recipe), say), wanted)
+    place = Place(_folder(recipe), say)
+    return data.estimate_sampling(place, [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale])
 
 
 def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    made = {artifact.name: artifact for artifact in (data.curate(place, spec.recipe) for spec in specs)}
-    return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
+    made = {data.curate(place, spec.recipe).name: spec.recipe for spec in specs}
+    lines = [f"{name}: {data.curate(place, one).manifest['summary']}" for name, one in made.items()]
+    reasoned = [one for one in made.values() if place.template(one).has_rationale]
+    rows = [row for one in reasoned for row in yield_rows(data.pair_table(place, one), one.select)]
+    if not rows:
+        return "\n".join(lines)
+    folder = Path(place.folder / "report")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yield_markdown(rows)
+    write_atomically(place.folder / "report" / "yield.md", text)
+    write_atomically(place.folder / "report" / "yield.json", yield_json(rows))
+    plot_yield(rows, folder / "yield")
+    return "\n".join([*lines, "", text, f"report: {folder / 'yield.md'}, .json, .svg and .png"])
 
 
 def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
@@ -109,14 +122,16 @@ def _prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
 
 
 def yield_table(rows: Sequence[tuple[str, Yield]]) -> str:
-    """Where each trial's stored pairs went, a line a trial."""
-    head = "| trial | kept | wrong | beyond D | beyond cap | other questions | stored | questions covered |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
-    for name, row in rows:
-        lines.append(
-            f"| {name} | {row.kept} | {row.wrong} | {row.beyond_diversity} | {row.beyond_per_question} "
-            f"| {row.other_questions} | {row.pairs} | {row.covered} of {row.questions} |"
-        )
+    """Where each trial's stored pairs went, a line a trial; reasons that took nothing anywhere have no column."""
+    counts = [dataclasses.asdict(row) for _, row in rows]
+    columns = [name for name in counts[0] if name not in ("pairs", "kept", "questions", "covered")]
+    columns = [name for name in columns if any(row[name] for row in counts)]
+    head = ["trial", "kept", *(name.replace("_", " ") for name in columns), "stored", "questions covered"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for (name, _), row in zip(rows, counts, strict=True):
+        cells = [row["kept"], *(row[column] for column in columns), row["pairs"]]
+        covered = f"{row['covered']} of {row['questions']}"
+        lines.append("| " + " | ".join([name, *map(str, cells), covered]) + " |")
     return "\n".join(lines) + "\n"
 
 

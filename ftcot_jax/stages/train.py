@@ -16,7 +16,7 @@ from etils import epath
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.evaluate import evaluate_params
+from ftcot_jax.stages.evaluate import evaluate_look
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.save import save_student
@@ -38,7 +38,8 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
     failures: dict[str, str] = {}
     with place.timed("train"):
         for group in _groups(jobs):
-            name = f"pool-{digest(_architecture(group[0]), group[0].spec.recipe.train.optimizer)}"
+            train = group[0].spec.recipe.train
+            name = f"pool-{digest(_architecture(group[0]), train.optimizer, _rows(train))}"
             with place.store.exclusive(name):
                 missing = []
                 for job in group:
@@ -58,8 +59,14 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs by what decides the compiled program, in order of first appearance."""
     groups: dict[Any, list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.student, job.spec.recipe.train.optimizer), []).append(job)
+        train = job.spec.recipe.train
+        groups.setdefault((job.student, train.optimizer, _rows(train)), []).append(job)
     return list(groups.values())
+
+
+def _rows(train: TrainSettings) -> tuple[int, int] | None:
+    """What decides the rows of token batches: trials that differ in it cannot share a program."""
+    return None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
 
 
 def _architecture(job: Job) -> str:
@@ -113,7 +120,7 @@ class _Listener:
         self.failures: dict[str, str] = {}
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
-        evaluate_params(self._place, self._jobs[trial.key], step, params)
+        evaluate_look(self._place, self._jobs[trial.key], step, params)
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         job = self._jobs[trial.key]
@@ -126,7 +133,7 @@ class _Listener:
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)
-        evaluate_params(self._place, job, job.steps, params)
+        evaluate_look(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self.failures[trial.name] = reason
@@ -146,12 +153,13 @@ def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, A
     seconds = summary["seconds"]
     return {
         "steps": len(rows),
-        "epochs": round(job.steps / job.steps_per_epoch, 3),
+        "epochs": round(job.data.epochs_at(job.steps), 3),
         "records": len(job.records.selection.chosen),
         "loss_first": sum(losses[:share]) / share,
         "loss_last": sum(losses[-share:]) / share,
         "examples_per_second": summary["examples"] / seconds if seconds else None,
         "tokens": int(sum(row["tokens"] for row in rows)),
+        "packing_efficiency": round(summary["packing_efficiency"], 4),
         "seconds": round(seconds, 3),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,14 @@ from ftcot_jax.artifacts import Artifact, address
 from ftcot_jax.config import TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.evaluation.settings import EvaluateSettings
-from ftcot_jax.records.plan import TrialData
+from ftcot_jax.records.plan import TokenBudget, TrialData, part_lengths
 from ftcot_jax.stages.data import TrialRecords, trial_records
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.students.student import Student
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Trial
 
+PAPER_EXAMPLES = 8
 # Settings of training that change how fast a result comes, not the result.
 _NOT_RESULT = {"slots", "slot_executor", "checkpoint_minutes", "checkpoint_steps"}
 
@@ -51,22 +53,38 @@ class Job:
         assert seed is not None  # filled in when the grid was expanded
         return seed
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.records.selection.chosen) // self.spec.recipe.train.batch.examples)
+    @functools.cached_property
+    def data(self) -> TrialData:
+        """The plan of its batches, over its own records' table.
 
-    @property
+        Raises:
+          UsageError: a batch of tokens has no room for a row, or a row none for a record.
+        """
+        batch, chosen = self.spec.recipe.train.batch, self.records.selection.chosen
+        if batch.tokens is None:
+            return TrialData(chosen, self.seed, batch.examples or PAPER_EXAMPLES)
+        try:
+            lengths = part_lengths(self.records.table, self.student.kind)[chosen]
+            budget, most = TokenBudget.of(lengths, batch.tokens, batch.row_length)
+        except ValueError as error:
+            raise UsageError(f"{self.spec.name}: train.batch: {error}; raise row_length or tokens") from error
+        return TrialData(chosen, self.seed, most, budget)
+
+    @functools.cached_property
     def steps(self) -> int:
-        return self.spec.recipe.train.total_steps(self.steps_per_epoch)
+        """Optimizer steps in all."""
+        train = self.spec.recipe.train
+        return train.steps or self.data.first_step(train.total_epochs)
 
     @property
     def looks(self) -> frozenset[int]:
         """Steps after which the student is scored on the way; the last step is scored by the evaluate stage."""
         settings: EvaluateSettings = self.spec.recipe.evaluate
         looks = {0} if settings.before else set()
-        if settings.every_epochs is not None:
-            looks |= set(range(0, self.steps, settings.every_epochs * self.steps_per_epoch)) - {0}
-        return frozenset(looks - {self.steps})
+        if settings.look_epochs is not None:
+            epochs = range(settings.look_epochs, 1 + math.ceil(self.data.epochs_at(self.steps)), settings.look_epochs)
+            looks |= {self.data.first_step(epoch) for epoch in epochs}
+        return frozenset(look for look in looks if look < self.steps)
 
     def initial_params(self) -> Any:
         """Pretrained weights, or random ones from the trial's seed."""
@@ -80,7 +98,7 @@ class Job:
         return Trial(
             key=self.key,
             name=self.spec.name,
-            data=TrialData(self.records.selection.chosen + offset, self.seed, train.batch.examples),
+            data=dataclasses.replace(self.data, records=self.records.selection.chosen + offset),
             hyper=Hyper.of(train, self.steps),
             steps=self.steps,
             initial=self.initial_params,
@@ -106,8 +124,8 @@ def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
 
 def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
     student = place.student(spec.recipe)
-    if student.kind != "decoder":
-        raise UsageError(f"{spec.name}: student: {student.architecture} is an encoder-decoder; only decoders train yet")
+    if spec.recipe.evaluate.selection == "best_on_validation" and not place.task(spec.recipe).split.validation:
+        raise UsageError(f"{spec.name}: evaluate.selection=best_on_validation needs task.validation questions")
     records = trial_records(place, spec.recipe)
     longest = int(records.table.lengths[records.selection.chosen].max())
     assert longest <= student.context_length  # tokenizing refused or dropped longer ones

@@ -317,6 +317,11 @@ class Student:
                         ) from error
             raise
 
+    def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns what the student reads before it writes: an encoder's text ends with the end token."""
+        ids = self.encode(texts)
+        return ids if self.kind == "decoder" else [[*row, self.eos_id] for row in ids]
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Returns the text of each list of token ids, special tokens left out."""
         return self.tokenizer.backend_tokenizer.decode_batch([list(map(int, row)) for row in ids])

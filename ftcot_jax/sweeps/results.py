@@ -24,6 +24,8 @@ class TrialResult:
       scores: the score artefact's summary.
       before: summary of the scores before training, if asked for.
       selection: where the stored pairs went, in counts.
+      chosen_by: how the reported epoch was chosen: "last", "best_on_validation" or "best_on_test".
+      epoch: the reported one.
     """
 
     name: str
@@ -36,6 +38,8 @@ class TrialResult:
     scores: dict[str, Any]
     before: dict[str, Any] | None
     selection: dict[str, int]
+    chosen_by: str
+    epoch: float
 
 
 @dataclasses.dataclass(frozen=True)

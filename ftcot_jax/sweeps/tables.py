@@ -48,6 +48,8 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
             "loss_last",
             "examples_per_second",
             "train_seconds",
+            "chosen_by",
+            "epoch_reported",
         ]
     )
     for row in results:
@@ -55,5 +57,7 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
         scores, training = row.scores, row.training
         learned = ("records", "steps", "epochs", "loss_first", "loss_last", "examples_per_second", "seconds")
         asked = [scores["accuracy"], *scores["interval_95"], scores["correct"], scores["questions"], before]
-        writer.writerow([row.name, row.arm, row.diversity, *asked, *(training[name] for name in learned)])
+        writer.writerow(
+            [row.name, row.arm, row.diversity, *asked, *(training[name] for name in learned), row.chosen_by, row.epoch]
+        )
     return out.getvalue()

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks import weekday
 from ftcot_jax.tasks.fetch import fetch
+from ftcot_jax.tasks.own_task import is_definition, read_own_task
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.registry import get_task
+from ftcot_jax.tasks.registry import TASKS, get_task
 from ftcot_jax.tasks.settings import TaskSettings
-from ftcot_jax.tasks.task import Split, Task, TaskData
-
-TRAIN_SHARE = 0.7
+from ftcot_jax.tasks.splits import carve_validation, default_split, read_split, template_split
+from ftcot_jax.tasks.task import Split, Task, TaskData, Texts
 
 
 def load_task(settings: TaskSettings) -> TaskData:
-    """Returns the task's questions, generated or read from its upstream files.
+    """Returns the task's questions, generated, read from its upstream files, or the user's own.
 
     Raises:
-      UsageError: no such task, or more generated questions than there are.
-      FtcotError: an upstream file is missing, altered or malformed.
+      UsageError: no such task or split, or more generated questions than there are.
+      FtcotError: a file is missing, altered or malformed.
     """
-    task = get_task(settings.key)
-    if task.read is None:
-        return _generated(task, settings)
-    texts = [
-        pair for source in task.sources for pair in task.read(fetch(source, settings.mirror).read_text(), source.path)
-    ]
-    if len(texts) != task.size:
-        raise FtcotError(f"{task.sources[0].path}: {len(texts)} questions, not the {task.size} of {task.key}")
-    questions = {index: Question(index, question, answer) for index, (question, answer) in enumerate(texts)}
-    return TaskData(task, questions, default_split(task, len(texts)))
+    if is_definition(settings.key):
+        data = read_own_task(settings.key)
+    else:
+        task = get_task(settings.key)
+        data = _generated(task, settings) if task.read is None else _upstream(task, settings.mirror)
+    split = _split(data, settings)
+    if settings.validation is not None:
+        split = carve_validation(split, data.questions, settings.validation, settings.validation_seed)
+    return TaskData(data.task, data.questions, split, data.vocabulary, data.missing)
 
 
-def default_split(task: Task, count: int) -> Split:
-    """The paper's split: the official one, or 70% by a seed-0 permutation, both halves sorted."""
-    if task.train_size is not None:
-        return Split(tuple(range(task.train_size)), tuple(range(task.train_size, count)))
-    order = np.random.RandomState(0).permutation(count)
-    train = round(TRAIN_SHARE * count)
-    return Split(tuple(sorted(order[:train].tolist())), tuple(sorted(order[train:].tolist())))
+def _split(data: TaskData, settings: TaskSettings) -> Split:
+    if settings.split == "default":
+        return data.split
+    if settings.split == "template":
+        if data.task.template_of is None:
+            having = ", ".join(task.key for task in TASKS.values() if task.template_of)
+            raise UsageError(f"task.split: {data.task.key} has no template-wise split; {having} have one")
+        return template_split(data.task.template_of, data.questions)
+    if not settings.split.endswith(".json"):
+        raise UsageError(f"task.split: '{settings.split}' is none of 'default', 'template' and a .json file")
+    return read_split(settings.split, data.questions)
+
+
+def _upstream(task: Task, mirror: str | None) -> TaskData:
+    assert task.read is not None
+    questions: dict[int, Question] = {}
+    start, missing = 0, None
+    for source in task.sources:
+        try:
+            texts: Texts = task.read(fetch(source, mirror).read_text(), source.path)
+        except FtcotError as error:
+            if source.rows is None:
+                raise
+            start, missing = start + source.rows, f"questions {start} to {start + source.rows - 1}: {error}"
+            continue
+        if source.rows is not None and len(texts) != source.rows:
+            raise FtcotError(f"{source.path}: {len(texts)} questions, not {source.rows}; delete it to fetch it again")
+        questions |= {start + place: Question(start + place, *text) for place, text in enumerate(texts)}
+        start += len(texts)
+    if start != task.size:
+        raise FtcotError(f"{task.sources[0].path}: {start} questions, not the {task.size} of {task.key}")
+    return TaskData(task, questions, default_split(task, start), missing=missing)
 
 
 def _generated(task: Task, settings: TaskSettings) -> TaskData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.tasks import readers
+from ftcot_jax.tasks.splits import before_the_date_asked, without_names_and_digits
 from ftcot_jax.tasks.task import Source, Task
 from ftcot_jax.tasks.weekday import DAYS
 
@@ -47,6 +48,7 @@ _TASKS = (
             "MultiArith/MultiArith.json", "dc9db1b6cc68b1ecc2dec830d15aaf8c9a0932aa31d5ffce88ef3628179d36f4"
         ),
         read=readers.multiarith,
+        template_of=without_names_and_digits,
     ),
     Task(
         key="gsm8k",
@@ -62,6 +64,27 @@ _TASKS = (
         train_size=7473,
     ),
     Task(
+        key="aqua",
+        answer_type="choice",
+        choices=tuple("ABCDE"),
+        licence="Apache-2.0",
+        citation="Ling et al., ACL 2017",
+        size=97721,
+        sources=(
+            Source(
+                "google-deepmind/AQuA",
+                "6e99097ff2e05b406f4ddca8cbf25e7e9efb7cb5",
+                "train.json",
+                sha256=None,
+                rows=97467,
+            ),
+            *_kojima("AQuA/test.json", "de41581881ef95c5588c44ddc701c77fd480839241dd422a0d181262af24520c"),
+        ),
+        read=readers.aqua,
+        train_size=97467,
+        train_sample=10_000,
+    ),
+    Task(
         key="svamp",
         answer_type="float",
         licence="MIT",
@@ -69,6 +92,29 @@ _TASKS = (
         size=1000,
         sources=_kojima("SVAMP/SVAMP.json", "5be77703a6d891ae476d7c082787ad361392aa02453b132516cdd5f4e7934e3e"),
         read=readers.svamp,
+    ),
+    Task(
+        key="date_understanding",
+        answer_type="choice",
+        choices=tuple("ABCDEF"),
+        licence="Apache-2.0",
+        citation="Srivastava et al. (BIG-bench), TMLR 2023",
+        size=369,
+        sources=_kojima("Bigbench_Date/task.json", "ff716f0e399109146db3a998281c39954907b78268a9b633a95582d63847822f"),
+        read=readers.date_understanding,
+        template_of=before_the_date_asked,
+    ),
+    Task(
+        key="tracking_shuffled_objects",
+        answer_type="choice",
+        choices=tuple("ABC"),
+        licence="Apache-2.0",
+        citation="Srivastava et al. (BIG-bench), TMLR 2023",
+        size=750,
+        sources=_kojima(
+            "Bigbench_object_tracking/task.json", "74b74d3c8827c0387a3f24ee9efa7edd90b2d53af3daacb9961341af66f750a0"
+        ),
+        read=readers.tracking_shuffled_objects,
     ),
     Task(
         key="last_letter_concatenation",
@@ -90,6 +136,35 @@ _TASKS = (
         size=500,
         sources=_kojima("coin_flip/coin_flip.json", "68cf201737a1463ef6bed5419622805a8934d92bff6a28a9dfbf83be3135ba5a"),
         read=readers.examples,
+    ),
+    Task(
+        key="commonsense_qa",
+        answer_type="choice",
+        choices=tuple("ABCDE"),
+        licence="MIT",
+        citation="Talmor et al., NAACL 2019",
+        size=10962,
+        sources=(
+            *_kojima(
+                "CommonsenseQA/train_rand_split.jsonl",
+                "58ffa3c8472410e24b8c43f423d89c8a003d8284698a6ed7874355dedd09a2fb",
+            ),
+            *_kojima(
+                "CommonsenseQA/dev_rand_split.jsonl",
+                "3210497fdaae614ac085d9eb873dd7f4d49b6f965a93adadc803e1229fd8a02a",
+            ),
+        ),
+        read=readers.commonsense_qa,
+        train_size=9741,
+    ),
+    Task(
+        key="strategy_qa",
+        answer_type="yes_no",
+        licence="MIT",
+        citation="Geva et al., TACL 2021; BIG-bench's version",
+        size=2290,
+        sources=_kojima("StrategyQA/task.json", "60af9081fed20102fd8bb1e02dc7d9f12238efcba33e4c1a56b4d61cb6409803"),
+        read=readers.strategy_qa,
     ),
     Task(
         key="weekday_tracking",

@@ -6,19 +6,31 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from ftcot_jax.errors import FtcotError
 from ftcot_jax.tasks.question import Question
 
-AnswerType = Literal["integer", "float", "yes_no", "letters", "word"]
+AnswerType = Literal["integer", "float", "choice", "yes_no", "letters", "word", "text"]
+Texts = list[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file of a public repository at a pinned commit; `sha256` is of its bytes."""
+    """A file of a public repository at a pinned commit.
+
+    Attributes:
+      repository: OWNER/REPO.
+      commit: 40 hex digits.
+      path: inside the repository.
+      sha256: of its bytes; None where the commit alone pins it.
+      rows: questions in it, where the task can do without the file (its other questions keep their indices);
+        None where it cannot.
+    """
 
     repository: str
     commit: str
     path: str
-    sha256: str
+    sha256: str | None
+    rows: int | None = None
 
     @property
     def place(self) -> str:
@@ -33,11 +45,13 @@ class Task:
     Attributes:
       key: the reference's name of it.
       answer_type: decides how answers are found in text and compared.
-      choices: the words an answer of type "word" can be.
+      choices: the letters or words an answer of type "choice" or "word" can be.
       size: questions in it, train and test together; None where the user decides.
       sources: files its questions are read from, in order; none for a generated task.
       read: maps the text of one source, and the file name for errors, to (question, answer) texts in order.
       train_size: first so many samples are for training; None for the paper's random 70%.
+      train_sample: of those, a seed-0 sample of this many is used; None for all of them.
+      template_of: what questions made from one template share; None where the authors have no template-wise split.
       licence: of the upstream files.
       citation: of the paper that made it.
     """
@@ -49,16 +63,19 @@ class Task:
     choices: tuple[str, ...] = ()
     size: int | None = None
     sources: tuple[Source, ...] = ()
-    read: Callable[[str, str], list[tuple[str, str]]] | None = None
+    read: Callable[[str, str], Texts] | None = None
     train_size: int | None = None
+    train_sample: int | None = None
+    template_of: Callable[[str], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Sample indices for training and for testing, each sorted; they never overlap."""
+    """Sample indices for training, testing and validation, each sorted; none is in two of them."""
 
     train: tuple[int, ...]
     test: tuple[int, ...]
+    validation: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +84,22 @@ class TaskData:
 
     Attributes:
       vocabulary: every word its questions, rationales and answers can use, for a generated task; else empty.
+      missing: what could not be had, in one line; None if everything is there.
     """
 
     task: Task
     questions: dict[int, Question]
     split: Split
     vocabulary: Sequence[str] = ()
+    missing: str | None = None
 
     def of(self, indices: Sequence[int]) -> list[Question]:
-        """The questions with these sample indices, in that order."""
-        return [self.questions[index] for index in indices]
+        """The questions with these sample indices, in that order.
+
+        Raises:
+          FtcotError: one of them could not be had.
+        """
+        try:
+            return [self.questions[index] for index in indices]
+        except KeyError as absent:
+            raise FtcotError(f"{self.task.key}: question {absent} is not there: {self.missing}") from None

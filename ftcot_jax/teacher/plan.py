@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
+from ftcot_jax.tasks.templates import Message, Template, answer_prompt, get_template, zero_shot_cot_prompt
+
+
+class Conversation(str):
+    """A prompt of several turns: as text it names who says what, for identity and files; `messages` is what is sent."""
+
+    messages: Sequence[Message]
+
+    def __new__(cls, messages: Sequence[Message]) -> Conversation:
+        made = super().__new__(cls, "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in messages))
+        made.messages = messages
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,3 +39,22 @@ class PromptPlan:
 
 
 ZERO_SHOT_COT = PromptPlan("zs_cot", lambda question: zero_shot_cot_prompt(question.question), answer_prompt)
+
+
+def plan_of(template: Template) -> PromptPlan:
+    """The plan that asks as a template does; its exemplars, if it shows some, are filled in already."""
+
+    def chat_on(prompt: str, text: str) -> str:
+        asked = template.answer_prompt(prompt, text)
+        turns = (("user", prompt), ("assistant", text), ("user", asked))
+        return Conversation([{"role": role, "content": content} for role, content in turns])
+
+    second = None
+    if template.answer_form is not None:
+        second = chat_on if template.chat else template.answer_prompt
+    return PromptPlan(template.name, lambda question: template.prompt(question.question), second, template.stop)
+
+
+def zero_shot_cot(api: str) -> PromptPlan:
+    """The paper's two steps over /completions, or the same in a chat's words."""
+    return plan_of(get_template("zs_cot", "chat")) if api == "chat" else ZERO_SHOT_COT

@@ -137,7 +137,8 @@ class Pool:
         self._rules = student.sharding_rules
         share = mesh.shape["data"] * mesh.shape["fsdp"]
         width = jax.eval_shape(student.head, student.shapes).shape[1]
-        self._planner = Planner.for_trials(table, [trial.data for trial in trials], width=width, row_multiple=share)
+        data = [trial.data for trial in trials]
+        self._planner = Planner.for_trials(table, data, width=width, kind=student.kind, row_multiple=share)
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
         self._like = jax.eval_shape(new_state, student.shapes, trials[0].hyper)
@@ -187,7 +188,7 @@ class Pool:
         parts, batches, shapes = [], [], []
         for slot, seat in enumerate(self._seats):
             if seat is None:
-                batches.append(StepBatch.empty(self._planner.shapes[0].examples))
+                batches.append(StepBatch.empty(self._planner.shapes[0]))
                 continue
             records = seat.trial.data.at(seat.step)
             batch, shape = self._planner.batch(records)
@@ -241,7 +242,8 @@ class Pool:
                     self._listener.look(seat.trial, seat.step, self._params(slot))
                 if seat.step < seat.trial.steps:
                     break
-                summary = {"seconds": seat.seconds, "examples": seat.examples}
+                efficiency = self._planner.efficiency(seat.trial.data)
+                summary = {"seconds": seat.seconds, "examples": seat.examples, "packing_efficiency": efficiency}
                 self._listener.finished(seat.trial, self._params(slot), summary)
                 self._leave(slot)
 

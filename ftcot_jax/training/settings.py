@@ -12,7 +12,17 @@ class BatchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    examples: int = Field(8, gt=0, description="Records a step; 8 in the paper.")
+    examples: int | None = Field(None, gt=0, description="Records a step; 8, as in the paper, unless tokens is given.")
+    tokens: int | None = Field(
+        None, gt=0, description="In place of examples: as many records a step as fit so many tokens, packed into rows."
+    )
+    row_length: int = Field(1024, gt=0, description="Length of those rows, in tokens; no record may be longer.")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> BatchSettings:
+        if self.examples is not None and self.tokens is not None:
+            raise ValueError("give examples or tokens, not both")
+        return self
 
 
 class TrainSettings(BaseModel):
@@ -49,9 +59,10 @@ class TrainSettings(BaseModel):
             raise ValueError("give epochs or steps, not both")
         return self
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps of a trial; 20 epochs, as in the paper, unless told."""
-        return self.steps or (self.epochs or 20) * steps_per_epoch
+    @property
+    def total_epochs(self) -> int:
+        """Passes over the records where `steps` is not given: 20, as in the paper, unless told."""
+        return self.epochs or 20
 
 
 class MeshSettings(BaseModel):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from ftcot_jax.records.batch import DeviceTable, PackedBatch, PlannedBatch, assemble
+from ftcot_jax.records.batch import DeviceTable, PackedBatch, PairTokens, Rows, assemble, assemble_pairs
 from ftcot_jax.records.packing import BatchShape
+from ftcot_jax.records.plan import Kind, StepBatch
 from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
 from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings
@@ -27,13 +28,25 @@ Executor = Literal["vmap", "map"]
 
 
 class TrainableStudent(Protocol):
-    """What training needs of a decoder-only student; `shapes` are its params' as jax.ShapeDtypeStruct."""
+    """What training needs of a student; `shapes` are its params' as jax.ShapeDtypeStruct.
+
+    A decoder has `hidden` too, an encoder-decoder what `TrainablePairs` adds.
+    """
+
+    @property
+    def kind(self) -> Kind: ...
 
     @property
     def shapes(self) -> Params: ...
 
     @property
     def sharding_rules(self) -> Rules: ...
+
+    def head(self, params: Params) -> jax.Array: ...
+
+
+class TrainableDecoder(TrainableStudent, Protocol):
+    """A decoder-only student."""
 
     def hidden(
         self,
@@ -44,7 +57,37 @@ class TrainableStudent(Protocol):
         dropout: Dropout | None = None,
     ) -> jax.Array: ...
 
-    def head(self, params: Params) -> jax.Array: ...
+
+class TrainablePairs(TrainableStudent, Protocol):
+    """An encoder-decoder."""
+
+    @property
+    def start_id(self) -> int: ...
+
+    @property
+    def eos_id(self) -> int: ...
+
+    def source_hidden(
+        self,
+        params: Params,
+        tokens_RxS: jax.Array,
+        segments_RxS: jax.Array,
+        positions_RxS: jax.Array,
+        dropout: Dropout | None = None,
+    ) -> jax.Array: ...
+
+    def target_hidden(
+        self,
+        params: Params,
+        source_RxSxE: jax.Array,
+        source_segments_RxS: jax.Array,
+        source_positions_RxS: jax.Array,
+        tokens_RxT: jax.Array,
+        segments_RxT: jax.Array,
+        positions_RxT: jax.Array,
+        reads_RxT: jax.Array | None = None,
+        dropout: Dropout | None = None,
+    ) -> jax.Array: ...
 
 
 class SlotState(NamedTuple):
@@ -84,23 +127,39 @@ def batch_loss(
       batch: the packed records.
       seed: () uint32 of this step's dropout, at the rates of the student's config; None for none.
     """
-    dropout = None if seed is None else Dropout(seed, batch.records)
-    hidden_RxLxE = student.hidden(params, batch.tokens, batch.segments, batch.positions, dropout)
+    hidden_RxLxE = _hidden(student, params, batch, seed)
     hidden_MxE = hidden_RxLxE.reshape(-1, hidden_RxLxE.shape[-1])[batch.label_at]
     with jax.default_matmul_precision("float32"):  # as inside the student: float32 means float32 everywhere
         total = label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
     return total / jnp.maximum(batch.label_weight.sum(), 1)
 
 
+def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed: jax.Array | None) -> jax.Array:
+    """Runs the packed rows; (R, L, E) before the head."""
+
+    def dropout(rows: Rows) -> Dropout | None:
+        return None if seed is None else Dropout(seed, rows.records)
+
+    text, source = batch.text, batch.source
+    if source is None:
+        return cast(TrainableDecoder, student).hidden(params, *text[:3], dropout=dropout(text))
+    pairs = cast(TrainablePairs, student)
+    source_RxSxE = pairs.source_hidden(params, *source[:3], dropout=dropout(source))
+    return pairs.target_hidden(
+        params, source_RxSxE, source.segments, source.positions, *text[:3], dropout=dropout(text)
+    )
+
+
 def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
     seed = dropout_seed(state.hyper.seed, state.step)
     loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch, seed)
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
+    tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
         loss=loss,
         gradient_norm=optax.tree.norm(gradients),
         learning_rate=learning_rate(state.hyper, state.step),
-        tokens=(batch.segments > 0).sum().astype(jnp.float32),
+        tokens=jnp.stack(tokens).sum().astype(jnp.float32),
         labels=batch.label_weight.sum(),
     )
     return state._replace(
@@ -112,7 +171,7 @@ def _idle(state: SlotState) -> tuple[SlotState, Metrics]:
     return state, Metrics(*[jnp.zeros((), jnp.float32)] * len(Metrics._fields))
 
 
-TrainStep = Callable[[SlotState, DeviceTable, PlannedBatch, BatchShape], tuple[SlotState, Metrics]]
+TrainStep = Callable[[SlotState, DeviceTable, StepBatch, BatchShape], tuple[SlotState, Metrics]]
 
 
 def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -> TrainStep:
@@ -126,6 +185,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
       executor: "vmap" computes all slots as one batch and keeps empty slots' state; "map" runs them one after
         another and skips empty ones, which is as fast on a CPU and needs one slot's memory.
     """
+    build = _builder(student)
 
     def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
         return jax.lax.cond(
@@ -141,14 +201,11 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
         return jax.lax.map(lambda pair: one(*pair), (state, batch))
 
     @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
-    def step(
-        state: SlotState, table: DeviceTable, planned: PlannedBatch, shape: BatchShape
-    ) -> tuple[SlotState, Metrics]:
-        batch = jax.vmap(lambda slot: assemble(table, slot, shape))(planned)
+    def step(state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape) -> tuple[SlotState, Metrics]:
+        batch = jax.vmap(lambda slot: build(table, slot, shape))(planned)
         if mesh.size > 1:
-            rows = batch_sharding(mesh)
-            spread = {name: jax.lax.with_sharding_constraint(getattr(batch, name), rows) for name in _ROWS}
-            batch = batch._replace(**spread)
+            text, source = jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))
+            batch = batch._replace(text=text, source=source)
         state, metrics = over_slots(state, batch)
         if mesh.size > 1:
             state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, student.sharding_rules, state))
@@ -157,4 +214,12 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     return step
 
 
-_ROWS = ("tokens", "segments", "positions", "records")
+Build = Callable[[DeviceTable, StepBatch, BatchShape], PackedBatch]
+
+
+def _builder(student: TrainableStudent) -> Build:
+    """How the student's batches are assembled."""
+    if student.kind == "decoder":
+        return assemble
+    pairs = cast(TrainablePairs, student)
+    return functools.partial(assemble_pairs, around=PairTokens(pairs.start_id, pairs.eos_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from etils import epath
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.pairs import Pair
+from ftcot_jax.records import builder
 from ftcot_jax.records.builder import read_records, write_records
+from ftcot_jax.records.manifest import Made, read_manifest, record_files
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import RecordSettings, tokenize_pairs
 
+MADE = Made(tokenizer="t", template={"name": "t"})
 PAIRS = [Pair(n // 2, n % 2, "ab" * (n % 5 + 1), "c" * (n % 7 + 1), n % 3 == 0) for n in range(100)]
 
 
@@ -21,11 +25,15 @@ def encode(texts: list[str]) -> list[list[int]]:
     return [[ord(letter) for letter in text] for text in texts]
 
 
-def test_round_trip_keeps_order_and_every_field(tmp_path: Path) -> None:
+def write(folder: Path) -> epath.Path:
     made = tokenize_pairs(PAIRS, encode, eos_id=7, context_length=64, settings=RecordSettings())
     assert made.too_long == 0
-    write_records(epath.Path(tmp_path / "records"), made.pairs)
-    table = read_records(epath.Path(tmp_path / "records"))
+    write_records(epath.Path(folder / "records"), made.pairs, MADE)
+    return epath.Path(folder / "records")
+
+
+def test_round_trip_keeps_order_and_every_field(tmp_path: Path) -> None:
+    table = read_records(write(tmp_path))
     assert len(table) == len(PAIRS)
     for number, pair in enumerate(PAIRS):
         expected = [*map(ord, pair.prompt), *map(ord, pair.label), 7]
@@ -62,13 +70,57 @@ def test_too_long_is_an_error_or_counted() -> None:
     assert dropping.too_long == len(PAIRS) - len(fits) > 0
 
 
-def test_damaged_and_missing_records_are_named(tmp_path: Path) -> None:
-    made = tokenize_pairs(PAIRS, encode, eos_id=7, context_length=64, settings=RecordSettings())
-    folder = epath.Path(tmp_path / "records")
-    write_records(folder, made.pairs)
-    file = next(tmp_path.rglob("*.array_record*"))
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(FtcotError, match="records: cannot read the token records"):
+def test_many_files_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "_TOKENS_A_FILE", 100)
+    monkeypatch.setattr(builder, "_MOST_FILES", 5)
+    folder = write(tmp_path)
+    assert len(record_files(folder)) == 5
+    table = read_records(folder)
+    assert [tuple(pair) for pair in zip(table.sample_index, table.completion_index, strict=True)] == [
+        (pair.sample_index, pair.completion_index) for pair in PAIRS
+    ]
+
+
+def test_prompts_that_rationales_share_are_tokenised_once() -> None:
+    asked: list[str] = []
+
+    def counting(texts: list[str]) -> list[list[int]]:
+        asked.extend(texts)
+        return encode(texts)
+
+    tokenize_pairs(PAIRS, counting, eos_id=7, context_length=64, settings=RecordSettings())
+    assert len(asked) == len({pair.prompt for pair in PAIRS}) + len(PAIRS)
+
+
+def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path), MADE)
+    assert manifest.records == len(PAIRS)
+    assert manifest.prompt_tokens == sum(len(pair.prompt) for pair in PAIRS)
+    assert manifest.label_tokens == sum(len(pair.label) + 1 for pair in PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), r"array_record\S* is truncated: \d+ bytes, not \d+"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9] + b"123456789"), r"array_record\S* is damaged: its SHA"),
+        (lambda file: file.unlink(), r"array_record\S* is missing"),
+        (lambda file: file.with_name("x.array_record-0").write_bytes(b"1"), r"x\.array_record-0 is foreign"),
+        (lambda file: (file.parents[2] / "records.json").write_text("{"), r"records\.json: damaged"),
+        (lambda file: (file.parents[2] / "records.json").unlink(), r"records\.json: not there"),
+    ],
+)
+def test_harmed_files_are_named(harm: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    harm(Path(record_files(folder)[0]))
+    with pytest.raises(FtcotError, match=message):
         read_records(folder)
-    with pytest.raises(FtcotError, match="nowhere: cannot read the token records"):
-        read_records(epath.Path(tmp_path / "nowhere"))
+
+
+def test_records_of_another_tokenizer_or_template_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    assert len(read_records(folder, MADE)) == len(PAIRS)
+    with pytest.raises(FtcotError, match="made with another tokenizer"):
+        read_records(folder, Made(tokenizer="u", template={"name": "t"}))
+    with pytest.raises(FtcotError, match="made with another template"):
+        read_records(folder, Made(tokenizer="t", template={"name": "u"}))

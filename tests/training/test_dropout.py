@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ftcot_jax.records.batch import PlannedBatch, assemble, device_table
+from ftcot_jax.records.batch import assemble, device_table
 from ftcot_jax.records.plan import Planner, TrialData
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.students.dropout import dropout_seed
@@ -29,7 +29,7 @@ def student() -> Student:
 def loss(student: Student, table: RecordTable, records: np.ndarray, seed: jax.Array | None) -> float:
     planner = Planner.for_trials(table, [TrialData(records, 0, len(records))], width=16)
     planned, shape = planner.batch(records)
-    batch = assemble(device_table(table), PlannedBatch(planned.record, planned.row, planned.start), shape)
+    batch = assemble(device_table(table), planned, shape)
     return float(batch_loss(student, student.init(jax.random.key(0)), batch, seed))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ftcot_jax.records.batch import PlannedBatch, assemble, device_table, stack_batches
+from ftcot_jax.records.batch import assemble, device_table, stack_batches
 from ftcot_jax.records.plan import Planner, TrialData
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.mesh import make_mesh
@@ -42,10 +42,10 @@ def test_packed_loss_and_gradient_equal_the_padded_ones() -> None:
     planner = Planner.for_trials(TABLE, [trial], width=16)
     params = STUDENT.init(0)
     table = device_table(TABLE)
-    for step in range(trial.steps_per_epoch):
+    for step in range(trial.steps_in(0)):
         records = trial.at(step)
         planned, shape = planner.batch(records)
-        batch = assemble(table, PlannedBatch(planned.record, planned.row, planned.start), shape)
+        batch = assemble(table, planned, shape)
         ours = jax.value_and_grad(lambda p, b=batch: batch_loss(STUDENT, p, b))(params)
         padded = jax.value_and_grad(lambda p, r=records: padded_loss(p, TABLE, r))(params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, padded)

@@ -16,6 +16,7 @@ VOCABULARY, WIDTH = 50, 16
 class TinyStudent:
     """Decoder with one causal attention layer; positions enter by a sinusoid."""
 
+    kind = "decoder"
     sharding_rules = (("embed", (None, "tensor")), ("query|key|value", ("fsdp", "tensor")))
 
     @property

@@ -1,0 +1,45 @@
+"""When two rationales say the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftcot_jax.rationales.duplicates import equation_sequence, repeats, text_key
+
+
+@pytest.mark.parametrize(
+    ("rationale", "equations"),
+    [
+        ("He has 3 x 4 = 12 eggs. Then 12 - 5 = 7.", ("3*4=12", "12-5=7")),
+        ("$1,200 ÷ 4=$300", ("1200/4=300",)),
+        ("(3 + 4) × 2 = 14", ("(3+4)*2=14",)),
+        ("There were 12 and now 7.", ()),
+        ("So x = 7", ()),
+    ],
+)
+def test_equation_sequence(rationale: str, equations: tuple[str, ...]) -> None:
+    assert equation_sequence(rationale) == equations
+
+
+def test_text_key_ignores_spelling_and_keeps_signs() -> None:
+    assert text_key(" Three, and  FOUR!\n") == text_key("three and four")
+    assert text_key("3 + 4") != text_key("3 - 4")
+
+
+def test_repeats_are_within_a_question() -> None:
+    texts = ["a", "a ", "A", "a"]
+    assert repeats([0, 0, 0, 1], texts, near=False) == [False, True, False, False]
+    assert repeats([0, 0, 0, 1], texts, near=True) == [False, True, True, False]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.text("ab1+= .", max_size=8))))
+def test_what_is_left_repeats_nothing_and_covers_everything(rows: list[tuple[int, str]]) -> None:
+    questions, texts = [row[0] for row in rows], [row[1] for row in rows]
+    again = repeats(questions, texts, near=False)
+    left = [
+        (question, text.strip()) for question, text, twice in zip(questions, texts, again, strict=True) if not twice
+    ]
+    assert len(left) == len(set(left))
+    assert set(left) == {(question, text.strip()) for question, text in rows}

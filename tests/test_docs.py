@@ -1,0 +1,55 @@
+"""What docs/tasks.md shows works as shown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ftcot_jax.cli import main
+from ftcot_jax.rationales.settings import SelectSettings
+from ftcot_jax.tasks.load import load_task
+from ftcot_jax.tasks.settings import TaskSettings
+from ftcot_jax.tasks.templates import TEMPLATE_NAMES, OwnTemplate
+
+PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.S)
+
+
+def test_every_data_command(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTCOT_MIRROR", str(shared / "data/upstream"))
+    published = shared / "data/completions/B_text-davinci-002__C_zs_cot/D_svamp.json"
+    commands = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        words = [{"OUT": str(tmp_path), "FILE": str(published)}.get(word, word) for word in shlex.split(command)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    assert (tmp_path / "multiarith__template.json").is_file()
+
+
+def test_the_riddles(tmp_path: Path) -> None:
+    definition, template = blocks("yaml")
+    (tmp_path / "riddles.yaml").write_text(definition)
+    (tmp_path / "riddles.jsonl").write_text(blocks("json")[0])
+    data = load_task(TaskSettings(key=str(tmp_path / "riddles.yaml")))
+    assert (data.task.choices, data.split.train, data.split.test) == (("A", "B"), (0,), (1,))
+    own = OwnTemplate(**yaml.safe_load(template)["template"])
+    assert own.template.label("3", "r") == " r\nAnswer: 3"
+
+
+def test_tables_name_what_there_is() -> None:
+    cells = set(re.findall(r"`([a-z_]+)`", PAGE))
+    assert set(TEMPLATE_NAMES) <= cells
+    assert set(SelectSettings.model_fields) - {"max_questions", "subset_seed", "decontaminate"} <= cells
+    for key in ("max_questions", "subset_seed", "decontaminate"):
+        assert f"select.{key}" in PAGE
