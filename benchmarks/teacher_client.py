@@ -34,7 +34,7 @@ from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import zero_shot_cot_prompt
 from ftcot_jax.teacher.endpoint import Abilities
 from ftcot_jax.teacher.ledger import Intent, Ledger, Outcome, Sample
-from ftcot_jax.teacher.plan import ZERO_SHOT_COT
+from ftcot_jax.teacher.plan import ZERO_SHOT_COT, PromptPlan
 from ftcot_jax.teacher.probe import fact_name
 from ftcot_jax.teacher.sampler import Interrupted, sample
 from ftcot_jax.teacher.settings import TeacherSettings
@@ -99,8 +99,9 @@ def _body(question: Question, choices: int) -> dict:
 
 def _ours(url: str, count: int, choices: int, concurrency: int) -> None:
     settings = TeacherSettings(endpoint=url, model="teacher", diversity=choices, seed=1, concurrency=concurrency)
+    one_step = PromptPlan("zs", ZERO_SHOT_COT.first, None)  # a request a question, as the other clients send
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        sampled = sample(settings, _questions(count // 2), Path(folder) / "ledger.sqlite")
+        sampled = sample(settings, _questions(count), Path(folder) / "ledger.sqlite", plan=one_step)
         assert sampled.account.answered >= count  # the probe is there too
 
 
@@ -158,9 +159,10 @@ def resume(rows: int = 1_000_000, diversity: int = 64) -> None:
         began = time.perf_counter()
         count = _fill_ledger(settings, questions, file)
         print(f"{count} samples written in {time.perf_counter() - began:.1f} s, {file.stat().st_size / 1e6:.0f} MB")
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         sampled = sample(settings, questions, file)
-        print(f"resumed in {time.perf_counter() - began:.1f} s (goal 10)")
+        seconds = f"{time.perf_counter() - began:.1f} s, {time.process_time() - processor:.1f} s of processor time"
+        print(f"resumed in {seconds} (goal 10)")
         began = time.perf_counter()
         print(f"{len(sampled.completions)} completions read in {time.perf_counter() - began:.1f} s")
         print(f"peak memory {_peak_megabytes():.0f} MB")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.templates import Message, Template, answer_prompt, get_template, zero_shot_cot_prompt
+from ftcot_jax.tasks.templates import Message, Template, get_template
 
 
 class Conversation(str):
@@ -38,7 +38,10 @@ class PromptPlan:
     stop: tuple[str, ...] = ()
 
 
-ZERO_SHOT_COT = PromptPlan("zs_cot", lambda question: zero_shot_cot_prompt(question.question), answer_prompt)
+_AS_THE_PAPER = get_template("zs_cot", "api")
+ZERO_SHOT_COT = PromptPlan(
+    "zs_cot", lambda question: _AS_THE_PAPER.prompt(question.question.strip()), _AS_THE_PAPER.answer_prompt
+)
 
 
 def plan_of(template: Template) -> PromptPlan:
