@@ -29,6 +29,7 @@ from typing import Any
 
 import aiohttp
 import typer
+import uvloop
 
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import zero_shot_cot_prompt
@@ -108,11 +109,17 @@ def _ours(url: str, count: int, choices: int, concurrency: int) -> None:
 @app.command()
 def throughput(requests: int = 8000, choices: int = 1, concurrency: int = 256, rounds: int = 3) -> None:
     """Requests a second of raw aiohttp, of this client with its ledger on, and of AsyncOpenAI."""
-    speeds: dict[str, list[tuple[float, float]]] = {"raw aiohttp": [], "ours, ledger on": [], "AsyncOpenAI": []}
+    clients = ("raw aiohttp", "raw aiohttp on uvloop", "ours, ledger on", "AsyncOpenAI")
+    speeds: dict[str, list[tuple[float, float]]] = {client: [] for client in clients}
     with canned_server(choices) as url:
         for _ in range(rounds):
             with _timed(requests, speeds["raw aiohttp"]):
                 asyncio.run(_raw_aiohttp(url, requests, choices, concurrency))
+            with (
+                _timed(requests, speeds["raw aiohttp on uvloop"]),
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
+                runner.run(_raw_aiohttp(url, requests, choices, concurrency))
             with _timed(requests, speeds["ours, ledger on"]):
                 _ours(url, requests, choices, concurrency)
             with _timed(requests // 8, speeds["AsyncOpenAI"]):
@@ -121,7 +128,8 @@ def throughput(requests: int = 8000, choices: int = 1, concurrency: int = 256, r
         medians = {client: statistics.median(row[kind] for row in rows) for client, rows in speeds.items()}
         print(f"{name}: " + ", ".join(f"{client} {speed:.0f}" for client, speed in medians.items()))
         ours = medians["ours, ledger on"]
-        print(f"  ours / raw aiohttp {ours / medians['raw aiohttp']:.2f} (goal 0.7)")
+        on_uvloop = ours / medians["raw aiohttp on uvloop"]
+        print(f"  ours / raw aiohttp {ours / medians['raw aiohttp']:.2f} (goal 0.7), on uvloop too {on_uvloop:.2f}")
         print(f"  ours / AsyncOpenAI {ours / medians['AsyncOpenAI']:.1f} (goal 5)")
 
 
