@@ -32,7 +32,7 @@ class Template:
         where the template is for asking only.
       answer_prefix: what announces the answer in a text; None where the text is all answer.
       answer_form: of a second question that asks for the answer, with ``{prompt}`` and ``{rationale}``; None
-        where one question is enough.
+        where one question is enough. If `chat`, what the user says after the rationale.
       stop: texts that end an answer; the model's own end always does.
       chat: whether the prompt is a message.
       strip: whether the answer and question are stripped; rationales of labels always are.
@@ -71,7 +71,7 @@ class Template:
         return self.label_form.format(answer=self._clean(answer), rationale=rationale.strip())
 
     def answer_prompt(self, prompt: str, rationale: str) -> str:
-        """The second question, which repeats the first and the rationale."""
+        """The second question, which repeats the first and the rationale; of a chat, the user's second message."""
         assert self.answer_form is not None
         return self.answer_form.format(prompt=prompt, rationale=rationale.strip() if self.strip else rationale)
 
@@ -193,7 +193,7 @@ _FORMS: Mapping[Kind, tuple[Template, ...]] = {
         Template(
             "zs_cot",
             f"{{question}}\n\n{_STEP_BY_STEP}",
-            answer_form="{prompt}\n\n{rationale}\n\nTherefore, what is the answer? Reply with the answer only.",
+            answer_form="Therefore, what is the answer? Reply with the answer only.",
             chat=True,
         ),
         Template("fs_cot", _FEW_SHOT, None, "The answer is", stop=("Q:",), chat=True),

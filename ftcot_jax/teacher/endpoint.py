@@ -38,6 +38,7 @@ class Abilities:
       stop_excluded: the text ends before the stop string; None: not found out. (We cut it off in any case.)
       prompt_lists: a list of prompts is answered in one request.
       context_length: in tokens, if the server tells.
+      renamed_limit: max_tokens is called max_completion_tokens, as OpenAI's reasoning models insist.
     """
 
     largest_n: int = 1024
@@ -46,6 +47,7 @@ class Abilities:
     stop_excluded: bool | None = None
     prompt_lists: bool = False
     context_length: int | None = None
+    renamed_limit: bool = False
 
 
 class Endpoint:
@@ -144,6 +146,8 @@ class Endpoint:
           Throttled, Passing, Lost, Refused, FtcotError: as in `wire`.
         """
         sent_at, shared = self._loop.time(), self.limit.in_flight
+        if self.abilities.renamed_limit:
+            body = body.replace(b'"max_tokens":', b'"max_completion_tokens":', 1)
         try:
             async with self._session.post(
                 f"{self.url}{wire.path}", data=body, headers=self._headers, timeout=self._timeout

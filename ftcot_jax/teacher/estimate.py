@@ -94,7 +94,7 @@ def estimate(
         if plan.second is not None:
             steps.append(_Counter(f"{plan.name} answer", stockroom.second, settings, book))
         complete = 0
-        for block in stockroom.blocks(questions):
+        for block in stockroom.blocks(questions, texts=False):
             for stock in block:
                 complete += stock.complete
                 steps[0].add([stock.first])

@@ -197,6 +197,16 @@ class Ledger:
                 have[number] = Sample._make(sample)
         return found
 
+    def bought(self, requests: Sequence[str]) -> set[str]:
+        """Those of the requests whose sample number 0 has been bought."""
+        found: set[str] = set()
+        for start in range(0, len(requests), 8192):
+            some = requests[start : start + 8192]
+            asked = ",".join("?" * len(some))
+            rows = self._db.execute(f"SELECT request FROM samples WHERE number = 0 AND request IN ({asked})", some)
+            found.update(request for (request,) in rows)
+        return found
+
     def job(self, dataset: str, step: str) -> int:
         """The number under which purchases for a dataset and step are kept apart in the report."""
         self._db.execute("INSERT OR IGNORE INTO jobs (dataset, step) VALUES (?, ?)", (dataset, step))

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ftcot_jax.tasks.question import Question
-from ftcot_jax.tasks.templates import Template, get_template
+from ftcot_jax.tasks.templates import Message, Template, get_template
+
+
+class Conversation(str):
+    """A prompt of several turns: as text it names who says what, for identity and files; `messages` is what is sent."""
+
+    messages: Sequence[Message]
+
+    def __new__(cls, messages: Sequence[Message]) -> Conversation:
+        made = super().__new__(cls, "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in messages))
+        made.messages = messages
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +39,16 @@ class PromptPlan:
 
 
 def plan_of(template: Template) -> PromptPlan:
-    """How a teacher is asked with a template."""
-    second = None if template.answer_form is None else template.answer_prompt
+    """The plan that asks as a template does; its exemplars, if it shows some, are filled in already."""
+
+    def chat_on(prompt: str, text: str) -> str:
+        asked = template.answer_prompt(prompt, text)
+        turns = (("user", prompt), ("assistant", text), ("user", asked))
+        return Conversation([{"role": role, "content": content} for role, content in turns])
+
+    second = None
+    if template.answer_form is not None:
+        second = chat_on if template.chat else template.answer_prompt
     return PromptPlan(template.name, lambda question: template.prompt(question.question.strip()), second, template.stop)
 
 

@@ -75,6 +75,7 @@ async def probe(
         stop_excluded=stop_excluded,
         prompt_lists=lists is not None and all(len(samples) == 1 for samples in lists.samples),
         context_length=context,
+        renamed_limit=endpoint.abilities.renamed_limit,
     )
     ledger.remember(name, dataclasses.asdict(abilities))
     return abilities
@@ -133,7 +134,9 @@ class _Asker:
                 self._ledger.commit([], [Outcome(attempt, f"failed: {problem}")])
                 if isinstance(problem, FtcotError):
                     raise
-                return None
+                if "max_completion_tokens" not in str(problem) or self._endpoint.abilities.renamed_limit:
+                    return None
+                self._endpoint.abilities = Abilities(renamed_limit=True)
             else:
                 cost = self._purse.cost(*answer.usage)
                 self._ledger.commit([], [Outcome(attempt, "answered", usage=answer.usage, cost=cost)])

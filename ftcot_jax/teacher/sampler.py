@@ -253,7 +253,7 @@ class _Run:
         open_questions = asyncio.Semaphore(
             _OPEN_QUESTIONS_PER_PLACE * self._settings.concurrency * len(self._fleet.endpoints)
         )
-        for block in self._stockroom.blocks(self._questions):
+        for block in self._stockroom.blocks(self._questions, texts=False):
             seen = self._ledger.changes
             for stock in block:
                 if stock.complete:

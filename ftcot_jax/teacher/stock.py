@@ -62,8 +62,13 @@ class Stockroom:
         self.first = Step(settings, sampling, ledger.job(dataset, f"{plan.name} text"))
         self.second = Step(settings, answering, ledger.job(dataset, f"{plan.name} answer"))
 
-    def look(self, questions: Sequence[Question]) -> list[Stock]:
-        """The questions' samples as the ledger has them now, read in two queries."""
+    def look(self, questions: Sequence[Question], texts: bool = True) -> list[Stock]:
+        """The questions' samples as the ledger has them now, read in two queries.
+
+        Args:
+          questions: whose.
+          texts: whether answers that are bought are read too; without, only the missing ones are in `answers`.
+        """
         count = self._settings.diversity
         prompts = [self.plan.first(question) for question in questions]
         requests = [self.first.identity(prompt) for prompt in prompts]
@@ -73,16 +78,32 @@ class Stockroom:
             have = bought.get(request, {})
             numbers = [number for number in range(count) if number not in have]
             stocks.append(Stock(question, Want(prompt, request, numbers, have), {}))
-        new = [want for stock in stocks for want in self.ask_for_answers(stock)]
-        self.put(new, self._ledger.samples_of([want.request for want in new]))
+        if texts:
+            new = [want for stock in stocks for want in self.ask_for_answers(stock)]
+            self.put(new, self._ledger.samples_of([want.request for want in new]))
+        elif self.plan.second is not None:
+            self._look_for_missing_answers(stocks)
         return stocks
+
+    def _look_for_missing_answers(self, stocks: Sequence[Stock]) -> None:
+        asked = [{self.second.identity(prompt): prompt for prompt in self._second_prompts(stock)} for stock in stocks]
+        bought = self._ledger.bought([request for requests in asked for request in requests])
+        for stock, requests in zip(stocks, asked, strict=True):
+            if not bought.issuperset(requests):
+                missing = {prompt: request for request, prompt in requests.items() if request not in bought}
+                stock.answers = {prompt: Want(prompt, request, [0], {}) for prompt, request in missing.items()}
+
+    def _second_prompts(self, stock: Stock) -> Iterator[str]:
+        for sample in stock.first.have.values():
+            prompt = self._second_prompt(stock, sample)
+            if prompt is not None:
+                yield prompt
 
     def ask_for_answers(self, stock: Stock) -> list[Want]:
         """Adds the second step of what is there of the first; equal texts share one answer. Returns what is new."""
         new: list[Want] = []
-        for sample in stock.first.have.values() if self.plan.second is not None else ():
-            prompt = self._second_prompt(stock, sample)
-            if prompt is not None and prompt not in stock.answers:
+        for prompt in self._second_prompts(stock) if self.plan.second is not None else ():
+            if prompt not in stock.answers:
                 stock.answers[prompt] = Want(prompt, self.second.identity(prompt), [0], {})
                 new.append(stock.answers[prompt])
         return new
@@ -135,9 +156,9 @@ class Stockroom:
             finish_reason=last.finish_reason,
         )
 
-    def blocks(self, questions: Iterable[Question]) -> Iterator[list[Stock]]:
-        """The questions' stocks, some at a time, so that memory stays small however many there are."""
+    def blocks(self, questions: Iterable[Question], texts: bool = True) -> Iterator[list[Stock]]:
+        """`look` at the questions, some at a time, so that memory stays small however many there are."""
         waiting = iter(questions)
         size = max(1, _SAMPLES_A_LOOK // self._settings.diversity)
         while block := list(itertools.islice(waiting, size)):
-            yield self.look(block)
+            yield self.look(block, texts)

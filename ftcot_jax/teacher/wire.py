@@ -9,6 +9,7 @@ from typing import Any
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.ledger import Sample
+from ftcot_jax.teacher.plan import Conversation
 
 
 class Refused(Exception):
@@ -67,7 +68,9 @@ class Wire:
         """The body that asks for `count` samples of each prompt; several prompts only over /completions."""
         seeded = "" if seed is None else f', "seed": {seed}'
         if self._chat:
-            asked = f'"messages": [{{"role": "user", "content": {json.dumps(prompts[0])}}}]'
+            prompt = prompts[0]
+            turns = prompt.messages if isinstance(prompt, Conversation) else [{"role": "user", "content": prompt}]
+            asked = f'"messages": {json.dumps(turns)}'
         else:
             asked = f'"prompt": {json.dumps(prompts[0] if len(prompts) == 1 else list(prompts))}'
         return f'{self._head}, "n": {count}{seeded}, {asked}}}'.encode()

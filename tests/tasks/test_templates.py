@@ -107,7 +107,7 @@ def test_chat_messages() -> None:
     first = {"role": "user", "content": "Why?\n\nLet's think step by step."}
     assert template.messages(" Why? ") == [first]
     asked = template.answer_prompt(first["content"], " Because. ")
-    assert asked.startswith("Why?\n\nLet's think step by step.\n\nBecause.\n\nTherefore, what is the answer?")
+    assert asked == "Therefore, what is the answer? Reply with the answer only."
     assert {name for name in TEMPLATE_NAMES if get_template(name, "chat").chat} == set(TEMPLATE_NAMES)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ftcot_jax.tasks.templates import answer_prompt, zero_shot_cot_prompt
+from ftcot_jax.tasks.question import Question
+from ftcot_jax.tasks.templates import Kind, answer_prompt, get_template, zero_shot_cot_prompt
 from ftcot_jax.teacher.completion import Completion
 from ftcot_jax.teacher.ledger import Sample
-from ftcot_jax.teacher.plan import PromptPlan
+from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.wire import split_thinking
 from tests.teacher.asking import QUESTIONS, ask, assert_whole, know, teacher
@@ -60,6 +61,38 @@ def test_two_steps_over_chat(tmp_path: Path) -> None:
         assert_whole(ask(server, tmp_path / "ledger", diversity=2), diversity=2)  # /completions is another thing to buy
         assert len(server.bodies) == 2 * asked
     assert server.bought_twice == 12 + 12  # by the server's count: the same prompts over another route
+
+
+def test_a_chat_goes_on_in_turns(tmp_path: Path) -> None:
+    with FaultServer().serving() as server:
+        sampled = run(server, tmp_path / "ledger", plan_of(get_template("zs_cot", "chat")))
+    row = first_row(sampled)
+    assert len(sampled.completions) == 12
+    assert server.bodies[0]["messages"] == [{"role": "user", "content": row.reasoning_prompt}]
+    first = next(body["messages"] for body in server.bodies if len(body["messages"]) == 3)
+    assert [turn["role"] for turn in first] == ["user", "assistant", "user"]
+    asked = [body["messages"][1]["content"] for body in server.bodies if len(body["messages"]) == 3]
+    assert row.reasoning_completion in asked
+    assert row.prompt == (
+        f"user: {row.reasoning_prompt}\n\nassistant: {row.reasoning_completion}\n\nuser: {first[2]['content']}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["decoder", "api", "chat"])
+def test_every_asking_template_makes_a_plan(kind: Kind) -> None:
+    question = Question(0, "How many?", "3")
+    steps = {name: plan_of(get_template(name, kind)) for name in ("zs", "zs_cot")}
+    assert steps["zs"].second is None
+    second = steps["zs_cot"].second
+    assert second is not None
+    first = steps["zs_cot"].first(question)
+    assert "How many?" in first
+    assert "step by step" in first
+    assert "Therefore" in second(first, " 1 + 2.")
+    assert "1 + 2." in second(first, " 1 + 2.")
+    shots = plan_of(get_template("fs_cot", kind).with_exemplars("Q: 1?\nA: 1."))
+    assert shots.first(question) == "Q: 1?\nA: 1.\nQ: How many?\nA:"
+    assert shots.stop == ("Q:",)
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from ftcot_jax.cli import app
 from tests.teacher.fault_server import FaultServer
 
 RECIPE = """
@@ -22,23 +22,8 @@ sweep: {axes: [{select.diversity: [1, 4]}]}
 def test_dry_run(tmp_path: Path) -> None:
     with FaultServer().serving() as server:
         (tmp_path / "r.yaml").write_text(RECIPE.replace("URL", server.url))
-        command = "from ftcot_jax.cli import main; main()"
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                command,
-                "sample",
-                str(tmp_path / "r.yaml"),
-                "--dry-run",
-                f"--out={tmp_path / 'out'}",
-            ],
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, ["sample", str(tmp_path / "r.yaml"), "--dry-run", f"--out={tmp_path / 'out'}"])
+        assert done.exit_code == 0, done.output
         assert server.bodies == []
     assert not (tmp_path / "out").exists()
     lines = done.stdout.splitlines()

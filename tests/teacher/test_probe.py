@@ -25,6 +25,7 @@ SERVERS: dict[str, tuple[Callable[[FaultServer], Fault | None], bool, dict[str, 
     "n refused": (lambda server: at_most(1), True, {"largest_n": 1, "distinct": None}),
     "usage of one choice": (lambda server: _usage_of_one(server), True, {"usage_summed": False}),
     "stop left in": (lambda server: _stop_left(server), True, {"stop_excluded": False}),
+    "max_completion_tokens": (lambda server: _renamed(), True, {"renamed_limit": True}),
     "identical": (lambda server: same_text(), True, {"distinct": False, "prompt_lists": False, "stop_excluded": False}),
 }
 EVERYTHING = {
@@ -34,6 +35,7 @@ EVERYTHING = {
     "stop_excluded": True,
     "prompt_lists": True,
     "context_length": 2048,
+    "renamed_limit": False,
 }
 
 
@@ -50,6 +52,16 @@ def _usage_of_one(server: FaultServer) -> Fault:
         for choice in answer["choices"]:
             choice["finish_reason"] = "length"
         return web.json_response(answer | {"usage": {"prompt_tokens": 3, "completion_tokens": body["max_tokens"]}})
+
+    return play
+
+
+def _renamed() -> Fault:
+    async def play(request: web.Request, body: dict[str, Any]) -> web.Response | None:
+        if "max_tokens" in body:
+            reason = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return web.json_response({"error": {"message": reason}}, status=400)
+        return None
 
     return play
 
@@ -86,13 +98,17 @@ def test_abilities_are_found_and_kept(name: str, tmp_path: Path) -> None:
             assert_whole(_with_other_reasons(sample(asked, QUESTIONS, tmp_path / "ledger")))
         with contextlib.closing(Ledger(tmp_path / "ledger")) as ledger:
             found = ledger.fact(fact_name(asked, server.url))
-        probes = [body for body in server.bodies if body["max_tokens"] <= 16]
+        probes = [body for body in server.bodies if _limit(body) <= 16]
         assert len(probes) <= 6
         assert found == EVERYTHING | changed
         server.bodies.clear()
         with contextlib.suppress(FtcotError):
             sample(asked, QUESTIONS, tmp_path / "ledger")
-        assert [body for body in server.bodies if body["max_tokens"] <= 16] == []
+        assert [body for body in server.bodies if _limit(body) <= 16] == []
+
+
+def _limit(body: dict[str, Any]) -> int:
+    return body.get("max_tokens") or body["max_completion_tokens"]
 
 
 def _with_other_reasons(sampled: Any) -> Any:
