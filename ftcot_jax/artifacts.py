@@ -58,6 +58,7 @@ class Store:
 
     root: epath.Path
     say: Callable[[str], None]
+    _said: set[str] = dataclasses.field(default_factory=set, init=False, repr=False)  # once is enough
 
     def find(self, kind: str, inputs: dict[str, Any]) -> Artifact | None:
         """Returns the finished artefact these inputs made, or None.
@@ -68,7 +69,7 @@ class Store:
         name = f"{kind}-{address(kind, inputs)}"
         folder = self.root / name
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except json.JSONDecodeError as error:
@@ -97,7 +98,9 @@ class Store:
         with self._lock(kind, inputs):
             found = self.find(kind, inputs)
             if found is not None:
-                self.say(f"{kind}: reusing {found.path}")
+                if found.name not in self._said:
+                    self.say(f"{kind}: reusing {found.path}")
+                    self._said.add(found.name)
                 return found
             started = time.time()
             name = f"{kind}-{address(kind, inputs)}"
@@ -115,9 +118,10 @@ class Store:
                 "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "files": {str(path.relative_to(partial)): path.stat().length for path in sorted(_files(partial))},
             }
-            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
             folder = self.root / name
             partial.rename(folder)
+            self._said.add(name)
             self.say(f"{kind}: made {folder} in {manifest['seconds']:.1f} s")
             return Artifact(kind, manifest["address"], folder, manifest, fresh=True)
 
@@ -137,11 +141,11 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            holder = owner.read_text() if owner.exists() else "another process"
+            holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
             self.say(f"{name}: waiting for {holder} that is working on it (stop it with Ctrl-C; nothing is lost)")
             lock.acquire()
         try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
         finally:
             lock.release()
@@ -161,5 +165,5 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
 def write_atomically(path: epath.Path, text: str) -> None:
     """Writes `text` so that a reader sees the old file or the new one, never half of it."""
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

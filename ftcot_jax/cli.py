@@ -6,7 +6,7 @@ import importlib.resources
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -89,6 +89,21 @@ def evaluate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Tables and plots of what is finished, also while the rest still runs."""
     _stage("report", recipe, overrides, out)
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="A recipe whose student is trained, or a student's folder.")],
+    to: Annotated[str, typer.Option(help="Folder to write.")],
+    overrides: Overrides = None,
+    trial: Annotated[str | None, typer.Option(help="Which trial of the recipe's grid.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision on disk.")] = "float32",
+    shard_gb: Annotated[float, typer.Option(help="Weights beyond this size are split into several files.")] = 5.0,
+) -> None:
+    """A student as a folder that transformers and vLLM load, adapters merged."""
+    from ftcot_jax.stages import export as stage
+
+    print(stage.export(source, overrides or [], trial, to, dtype, int(shard_gb * 1e9)))
 
 
 def _stage(name: str, recipe: str, overrides: list[str] | None, out: str | None) -> None:

@@ -22,6 +22,7 @@ from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.templates import OwnTemplate
 from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.text_files import read_yaml
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
 
 # The tags start with a dash, so that they can be told from keys when an error is explained.
@@ -84,7 +85,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[
     Raises:
       UsageError: no such file, not YAML, an unknown key, or a value of the wrong kind.
     """
-    raw = _read_yaml(path)
+    raw = _read_recipe(path)
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
@@ -122,18 +123,10 @@ def _with_seeds(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=parts)
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such recipe; `ls configs` shows those that come with the package") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {_first_line(error)}") from error
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections, this is {type(raw).__name__}")
-    return raw
+def _read_recipe(path: str) -> dict[str, Any]:
+    if not Path(path).exists():
+        raise UsageError(f"{path}: no such recipe; `ls configs` shows those that come with the package")
+    return read_yaml(path)
 
 
 def _assign(raw: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ftcot_jax.errors import UsageError
+from ftcot_jax.rationales.export import Form
+from ftcot_jax.tasks.scoring import Scoring
 
 if TYPE_CHECKING:
     from ftcot_jax.tasks.task import TaskData
@@ -38,7 +40,8 @@ def data_fetch(keys: Keys = None, mirror: Mirror = None) -> None:
     """Brings upstream files to the cache, or checks a mirror's, and reads every question."""
     for key in keys or _upstream():
         data = _load(key, mirror)
-        print(f"{key}: {len(data.questions)} questions, {len(data.split.train)} train, {len(data.split.test)} test")
+        train, test = (sum(index in data.questions for index in part) for part in (data.split.train, data.split.test))
+        print(f"{key}: {len(data.questions)} questions, {train} train, {test} test")
 
 
 @data_app.command("export")
@@ -62,10 +65,10 @@ def data_overlap(keys: Keys = None, every: All = False, split: SplitName = "defa
     """Test questions that training has too, word for word or but for names and numbers."""
     from ftcot_jax.tasks.overlap import find_overlap
 
+    tasks = [_load(key, mirror, split) for key in _wanted(keys, every, split)]
     print("| task | test questions | same text in train | same template in train | repeated in the whole set |")
     print("|---|---|---|---|---|")
-    for key in _wanted(keys, every, split):
-        data = _load(key, mirror, split)
+    for data in tasks:
         found = find_overlap(data)
         shared = f"{len(found.same_text)} | {len(found.same_template)}"
         print(f"| {data.task.key} | {found.test} | {shared} | {found.duplicates} |")
@@ -74,23 +77,26 @@ def data_overlap(keys: Keys = None, every: All = False, split: SplitName = "defa
 @data_app.command("score")
 def data_score(
     files: Annotated[list[Path], typer.Argument(help="Completion files in the authors' JSON.")],
-    scoring: Annotated[str, typer.Option(help="paper or robust.")] = "paper",
-    part: Annotated[str, typer.Option(help="test, train or all: whose questions count.")] = "test",
+    task: Annotated[
+        str | None, typer.Option(help="Their task, if the files do not name it: a key or a YAML file.")
+    ] = None,
+    scoring: Annotated[Scoring, typer.Option(help="Whose rules.")] = "paper",
+    part: Annotated[Literal["test", "train", "all"], typer.Option(help="Whose questions count.")] = "test",
     mirror: Mirror = None,
 ) -> None:
     """Scores completions: accuracy, answer somewhere, right format, complete."""
     from ftcot_jax.evaluation.score_file import score_file
 
-    if scoring not in ("paper", "robust") or part not in ("test", "train", "all"):
-        raise UsageError("--scoring is paper or robust, and --part is test, train or all")
-    print("| file | task | completions | correct % | 95% interval | contains answer % | format % | complete % |")
-    print("|---|---|---|---|---|---|---|---|")
-    for file in files:
-        row = score_file(file, lambda key: _load(key, mirror), scoring, part)  # type: ignore[arg-type]
+    rows = [(file, score_file(file, lambda key: _load(key, mirror), scoring, part, task)) for file in files]
+    print(
+        "| file | task | questions | completions | correct % | 95% interval | contains it % | format % | complete % |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for file, row in rows:
         low, high = row.interval
         shares = " | ".join(f"{100 * share:.2f}" for share in (row.contains_answer, row.correct_format, row.complete))
-        interval = f"{100 * low:.1f} - {100 * high:.1f}"
-        print(f"| {file.name} | {row.task} | {row.completions} | {100 * row.correct:.2f} | {interval} | {shares} |")
+        counts = f"{row.answered} of {row.questions} | {row.completions} | {100 * row.correct:.2f}"
+        print(f"| {file.name} | {row.task} | {counts} | {100 * low:.1f} - {100 * high:.1f} | {shares} |")
 
 
 @data_app.command("pairs")
@@ -98,19 +104,16 @@ def data_pairs(
     recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file.")],
     to: To,
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")] = None,
-    form: Annotated[str, typer.Option(help="openai-completion, openai-chat, jsonl or parquet.")] = "jsonl",
+    form: Annotated[Form, typer.Option(help="Which trainer's.")] = "jsonl",
     out: Annotated[str | None, typer.Option(help="The run's folder; default: runs/NAME.")] = None,
 ) -> None:
     """Writes what each trial of a recipe is trained on, for other trainers: DIR/TRIAL.jsonl or .parquet."""
     from ftcot_jax.config import load_recipe
     from ftcot_jax.stages.export_pairs import export
 
-    forms = ("openai-completion", "openai-chat", "jsonl", "parquet")
-    if form not in forms:
-        raise UsageError(f"--form is one of {', '.join(forms)}, not '{form}'")
     changes = [*(overrides or []), *([] if out is None else [f"out={out}"])]
     loaded, trials = load_recipe(recipe, changes)
-    for file, count in export(loaded, trials, form, to):  # type: ignore[arg-type]
+    for file, count in export(loaded, trials, form, to):
         print(f"{file}: {count} pairs")
 
 

@@ -88,7 +88,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such recipe"):
         load_recipe(str(tmp_path / "nowhere.yaml"))
     (tmp_path / "list.yaml").write_text("- a\n")
-    with pytest.raises(UsageError, match="a recipe is a mapping of sections, this is list"):
+    with pytest.raises(UsageError, match="must be a mapping of keys to values, and is a list"):
         load_recipe(str(tmp_path / "list.yaml"))
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(UsageError, match=r"bad\.yaml: not YAML"):

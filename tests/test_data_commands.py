@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -112,8 +114,52 @@ def test_overlap(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_score(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(folder / "completions.json")
     said = ftcot(monkeypatch, capsys, "data", "score", file, "--part", "all")
-    assert "| 20 | 75.00 | 53.1 - 88.8 | 75.00 | 100.00 | 100.00 |" in said
-    assert "--scoring is paper or robust" in ftcot(monkeypatch, capsys, "data", "score", file, "--scoring", "x", code=2)
+    assert "| sums | 10 of 10 | 20 | 75.00 | 53.1 - 88.8 | 75.00 | 100.00 | 100.00 |" in said
+    assert "paper" in ftcot(monkeypatch, capsys, "data", "score", file, "--scoring", "x", code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["metadata"].pop("dataset_key"), "have no 'dataset_key'; say --task"),
+        (lambda c: c["metadata"].update(dataset_key="smus"), "completions.json: task.key: no task is called 'smus'"),
+        (lambda c: c["metadata"].update(prediction_template="zs_ct"), "prediction_template is 'zs_ct'; it can be null"),
+        (lambda c: c.update(metadata=[1]), "'metadata' is '[1]', not an object"),
+        (lambda c: c["data"].update({"0": None}), "data['0']: not a list of rows"),
+        (lambda c: c["data"]["3"][0].update(question="3+2 ?"), "its question is '3+2 ?' and the task's is '3 + 1 ?'"),
+        (lambda c: c["data"]["3"][0].update(sample_index=4), "data['3'], row 0: its sample_index is 4"),
+        (lambda c: c["data"]["3"][0].pop("completion"), "data['3'], row 0: 'completion' is missing"),
+    ],
+)
+def test_completions_that_cannot_be_scored(
+    change: Callable[[Any], object],
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = json.loads((folder / "completions.json").read_text())
+    change(content)
+    (folder / "completions.json").write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["ftcot", "data", "score", str(folder / "completions.json")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code in (1, 2)
+    assert message in said.err
+    assert not said.out
+
+
+def test_the_tasks_own_answers_count_and_a_task_may_be_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "completions.json").read_text())
+    del content["metadata"]["dataset_key"]
+    for rows in content["data"].values():
+        rows[0]["answer"] = "999"
+    (folder / "completions.json").write_text(json.dumps(content))
+    words = ["data", "score", str(folder / "completions.json"), "--part", "all", "--task", str(folder / "sums.yaml")]
+    assert "| 10 of 10 | 20 | 75.00 |" in ftcot(monkeypatch, capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -161,4 +207,4 @@ def test_pairs_for_other_trainers(
     number = int(first[1])
     assert first[2] == f"{number} + 1 ? ###"
     assert first[3] == f"{number} + 1 = {number + 1} --> {number + 1}END"
-    assert "--form is one of" in ftcot(monkeypatch, capsys, *common, "--form", "csv", code=2)
+    assert "openai-chat" in ftcot(monkeypatch, capsys, *common, "--form", "csv", code=2)

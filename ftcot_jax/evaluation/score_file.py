@@ -7,20 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ftcot_jax.errors import FtcotError
+from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.evaluation.intervals import wilson
 from ftcot_jax.tasks.scoring import Scoring, score
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
-from ftcot_jax.teacher.completion import read_completions
+from ftcot_jax.teacher.completion import check_questions, read_completions
 
 
 @dataclasses.dataclass(frozen=True)
 class FileScore:
-    """Shares of a file's completions, in [0, 1], and the 95% interval of the share that is correct."""
+    """Shares of a file's completions, in [0, 1], and the 95% interval of the share that is correct.
+
+    Attributes:
+      answered: questions of the part that have a completion.
+      questions: all of them.
+    """
 
     task: str
     completions: int
+    answered: int
+    questions: int
     correct: float
     interval: tuple[float, float]
     contains_answer: float
@@ -29,35 +36,49 @@ class FileScore:
 
 
 def score_file(
-    file: Path, load: Callable[[str], TaskData], scoring: Scoring, part: Literal["test", "train", "all"]
+    file: Path,
+    load: Callable[[str], TaskData],
+    scoring: Scoring,
+    part: Literal["test", "train", "all"],
+    task: str | None = None,
 ) -> FileScore:
     """Scores a file's completions of the test split, of the training split, or all.
 
     Args:
-      file: in the authors' CompletionDataset form; its metadata name the task and the template.
+      file: in the authors' CompletionDataset form; its metadata name the template, and the task if `task` does not.
       load: brings a task by its key.
       scoring: whose rules.
       part: which questions' completions count.
+      task: its key, or the YAML file that defines it.
 
     Raises:
-      FtcotError: the metadata name no task, or no completion is of that part.
+      FtcotError: no task is named, the completions are not of it, or none is of that part.
     """
     content = read_completions(file)
-    key = content.metadata.get("dataset_key")
+    key = task or content.metadata.get("dataset_key")
     if not isinstance(key, str):
-        raise FtcotError(f"{file}: its metadata have no 'dataset_key', so the task is not known")
-    data = load(key)
+        raise FtcotError(f"{file}: its metadata have no 'dataset_key'; say --task")
+    try:
+        data = load(key)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}; --task names another") from error
+    check_questions(file, content.completions, data.questions)
     prefix = get_template(content.metadata.get("prediction_template") or "zs_cot").answer_prefix
     wanted = set(data.questions) if part == "all" else set(getattr(data.split, part))
     rows = [row for row in content.completions if row.sample_index in wanted]
     if not rows:
         raise FtcotError(f"{file}: none of its {len(content.completions)} completions is of the {part} questions")
-    verdicts = [score(data.task, row.completion, row.answer, prefix, scoring, row.finish_reason) for row in rows]
+    verdicts = [
+        score(data.task, row.completion, data.questions[row.sample_index].answer, prefix, scoring, row.finish_reason)
+        for row in rows
+    ]
     correct = sum(verdict.correct for verdict in verdicts)
     interval = wilson(correct, len(rows))
     return FileScore(
-        task=key,
+        task=data.task.key,
         completions=len(rows),
+        answered=len({row.sample_index for row in rows}),
+        questions=len(wanted),
         correct=correct / len(rows),
         interval=(interval.low, interval.high),
         contains_answer=sum(verdict.contains_answer for verdict in verdicts) / len(rows),

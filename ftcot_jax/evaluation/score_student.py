@@ -22,11 +22,19 @@ Part = Literal["test", "validation"]
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-    """How questions are put and answers read: the template, the prompt it makes of a question, and the scoring."""
+    """How questions are put and answers read.
+
+    Attributes:
+      template: with its exemplars filled in.
+      prompt_of: the prompt it makes of a question.
+      scoring: whose rules.
+      shown: sample indices of questions that the prompt shows solved; they are not asked.
+    """
 
     template: Template
     prompt_of: Callable[[str], str]
     scoring: Scoring
+    shown: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +52,24 @@ class Scores:
     summary: dict[str, Any]
 
 
-def questions_of(data: TaskData, part: Part, limit: int | None) -> list[Question]:
-    """A part of the split, or `limit` of it evenly spaced.
+def questions_of(data: TaskData, part: Part, limit: int | None, shown: Sequence[int] = ()) -> list[Question]:
+    """A part of the split without the questions that are shown, or `limit` of it evenly spaced.
 
     Raises:
-      FtcotError: the part is empty.
+      FtcotError: the part is empty, or one of its questions has no gold answer.
     """
-    indices = data.split.test if part == "test" else data.split.validation
+    whole = data.split.test if part == "test" else data.split.validation
+    indices = [index for index in whole if index not in shown]
     if not indices:
         raise FtcotError(f"{data.task.key}: the {part} split is empty; there is nothing to evaluate on")
     count = len(indices) if limit is None else min(limit, len(indices))
-    return data.of([indices[place * len(indices) // count] for place in range(count)])
+    questions = data.of([indices[place * len(indices) // count] for place in range(count)])
+    unanswered = [question.sample_index for question in questions if not question.answer]
+    if unanswered:
+        raise FtcotError(
+            f"{data.task.key}: question {unanswered[0]} of the {part} split has no answer to score against"
+        )
+    return questions
 
 
 def score_student(
@@ -77,14 +92,30 @@ def score_student(
         stop=ask.template.stop,
         on_progress=on_progress,
     )
-    texts = student.decode([row.tokens for row in written])
+    reasons = [row.finish_reason for row in written]
+    scores = score_texts(task, questions, ask, prompts, student.decode([row.tokens for row in written]), reasons)
+    counts = {
+        "prompt_too_long": reasons.count("prompt_too_long"),
+        "tokens_written": sum(len(row.tokens) for row in written),
+    }
+    return dataclasses.replace(scores, summary=scores.summary | counts)
+
+
+def score_texts(
+    task: Task,
+    questions: Sequence[Question],
+    ask: Asking,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    reasons: Sequence[str | None],
+) -> Scores:
+    """Scores what any student wrote; all sequences have one entry a question."""
     verdicts = [
-        score(task, text, question.answer, ask.template.answer_prefix, ask.scoring, row.finish_reason)
-        for text, question, row in zip(texts, questions, written, strict=True)
+        score(task, text, question.answer, ask.template.answer_prefix, ask.scoring, reason)
+        for text, question, reason in zip(texts, questions, reasons, strict=True)
     ]
     outcomes = [verdict.correct for verdict in verdicts]
     interval = wilson(sum(outcomes), len(outcomes))
-    reasons = [row.finish_reason for row in written]
     summary = {
         "questions": len(outcomes),
         "correct": sum(outcomes),
@@ -93,14 +124,12 @@ def score_student(
         "contains_answer": sum(verdict.contains_answer for verdict in verdicts),
         "correct_format": sum(verdict.correct_format for verdict in verdicts),
         "complete": sum(verdict.complete for verdict in verdicts),
-        "prompt_too_long": reasons.count("prompt_too_long"),
-        "tokens_written": sum(len(row.tokens) for row in written),
     }
     return Scores(_as_completions(questions, prompts, texts, reasons), outcomes, summary)
 
 
 def _as_completions(
-    questions: Sequence[Question], prompts: Sequence[str], texts: Sequence[str], reasons: Sequence[str]
+    questions: Sequence[Question], prompts: Sequence[str], texts: Sequence[str], reasons: Sequence[str | None]
 ) -> list[Completion]:
     return [
         Completion(

@@ -26,19 +26,20 @@ def equation_sequence(rationale: str) -> tuple[str, ...]:
     return tuple(found.translate(_SPELLINGS).strip(".") for found in _EQUATION.findall(rationale))
 
 
-def repeats(sample_index: Sequence[int], rationales: Sequence[str], near: bool) -> list[bool]:
+def repeats(sample_index: Sequence[int], rationales: Sequence[str], near: bool, arithmetic: bool) -> list[bool]:
     """Whether each rationale repeats an earlier one of its question.
 
     Args:
       sample_index: (N,) question of each rationale.
       rationales: (N,) in the order in which earlier ones are kept.
-      near: also count those with the same text key, or the same equations; else only equal ones.
+      near: also count those with the same text key; else only equal ones.
+      arithmetic: near ones are also those with the same equations.
     """
     seen: set[tuple[int, object]] = set()
     found = []
     for index, rationale in zip(sample_index, rationales, strict=True):
         keys: list[object] = [text_key(rationale)] if near else [exact_key(rationale)]
-        if near and (equations := equation_sequence(rationale)):
+        if near and arithmetic and (equations := equation_sequence(rationale)):
             keys.append(equations)
         places = {(index, key) for key in keys}
         found.append(not seen.isdisjoint(places))

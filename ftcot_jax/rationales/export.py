@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ftcot_jax.rationales.pairs import Pair
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import OwnTemplate, get_template
+from ftcot_jax.text_files import json_text
 
 Form = Literal["openai-completion", "openai-chat", "jsonl", "parquet"]
 _SUFFIX: dict[Form, str] = {
@@ -35,14 +36,16 @@ def export_pairs(
       path: file name without suffix.
     """
     target = path.with_name(path.name + _SUFFIX[form])
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     if form == "parquet":
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dataclasses.asdict(pair) for pair in pairs]), target)
-        return target
-    rows = [_row(pair, questions[pair.sample_index], chosen, form) for pair in pairs]
-    target.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dataclasses.asdict(pair) for pair in pairs]), partial)
+    else:
+        rows = [_row(pair, questions[pair.sample_index], chosen, form) for pair in pairs]
+        partial.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
+    partial.replace(target)
     return target
 
 

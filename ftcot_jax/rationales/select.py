@@ -26,8 +26,8 @@ class Yield:
       other_questions: of questions outside the subset.
       contaminated: of questions the test set has too.
       beyond_diversity: after a question's first D.
-      no_answer: with no answer to put in the label.
       wrong: whose answer is wrong; under a majority, whose answer is not the majority's or has too few votes.
+      no_answer: with no answer to put in the label.
       out_of_length: too short or too long.
       duplicates: that repeat an earlier one of their question.
       beyond_per_question: after a question's first so many kept.
@@ -42,8 +42,8 @@ class Yield:
     other_questions: int
     contaminated: int
     beyond_diversity: int
-    no_answer: int
     wrong: int
+    no_answer: int
     out_of_length: int
     duplicates: int
     beyond_per_question: int
@@ -110,15 +110,24 @@ def question_subset(train: Sequence[int], settings: SelectSettings) -> np.ndarra
 
 
 def select(table: PairTable, settings: SelectSettings, fits: np.ndarray | None = None) -> Selection:
+    """Chooses pairs, as `sieve` does.
+
+    Raises:
+      FtcotError: nothing is left; the counts say why.
+    """
+    selection = sieve(table, settings, fits)
+    if not len(selection.chosen):
+        raise FtcotError(_nothing_left(selection.report))
+    return selection
+
+
+def sieve(table: PairTable, settings: SelectSettings, fits: np.ndarray | None = None) -> Selection:
     """Chooses pairs, in this order: questions, first D, filter, length, duplicates, so many a question, balance.
 
     Args:
       table: the pairs.
       settings: the selection.
       fits: (N,) bool, whether a pair became a record; default: all did.
-
-    Raises:
-      FtcotError: nothing is left; the counts say why.
     """
     subset = question_subset(table.data.split.train, settings)
     state = _Sieve(len(table.pairs))
@@ -127,12 +136,11 @@ def select(table: PairTable, settings: SelectSettings, fits: np.ndarray | None =
         seen = table.overlap.train_same_text if settings.decontaminate == "text" else table.overlap.train_same_template
         state.keep("contaminated", ~np.isin(table.sample_index, seen))
     state.keep("beyond_diversity", table.completion_index < (settings.diversity or np.iinfo(np.int64).max))
-    asked = int(state.left.sum())
-    state.keep("no_answer", table.answered)
     if settings.filter == "answer":
         state.keep("wrong", table.correct)
     elif settings.filter == "majority":
         state.keep("wrong", _agrees(table, state.left, settings.majority_share))
+    state.keep("no_answer", table.answered)
     length_ok = table.words >= (settings.min_words or 0)
     if settings.max_words is not None:
         length_ok &= table.words <= settings.max_words
@@ -153,13 +161,37 @@ def select(table: PairTable, settings: SelectSettings, fits: np.ndarray | None =
         questions=len(subset),
         covered=len(np.unique(table.sample_index[kept])),
     )
-    if not len(kept):
-        raise FtcotError(
-            f"0 of {asked} rationales are right, for {len(subset)} training questions (stored: {report.pairs}"
-            + "".join(f", {name.replace('_', ' ')}: {count}" for name, count in state.dropped.items() if count)
-            + "); check that the completions belong to this task's training split, or set select.filter=none"
-        )
     return Selection(chosen, report)
+
+
+_ADVICE = {
+    "other_questions": "raise select.max_questions",
+    "contaminated": "set select.decontaminate=no",
+    "beyond_diversity": "raise select.diversity",
+    "wrong": "check that the completions belong to this task, or choose another select.filter",
+    "no_answer": "the teacher's texts hold no answer: set scoring=robust, or give gold answers",
+    "out_of_length": "widen select.min_words and select.max_words",
+    "too_long": "raise records.max_length",
+}
+
+
+def _nothing_left(report: Yield) -> str:
+    """Why a selection is empty, and what to do about it."""
+    if not report.pairs:
+        return (
+            f"0 of 0 rationales are right, for {report.questions} training questions: no completion is of the training "
+            "split; check that they belong to this task and split"
+        )
+    taken = {name: getattr(report, name) for name in _Sieve.REASONS if getattr(report, name)}
+    outside = ("other_questions", "contaminated", "beyond_diversity")
+    asked = report.pairs - sum(taken.get(name, 0) for name in outside)
+    first = max((name for name in taken if not asked or name not in outside), key=taken.__getitem__)
+    counts = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in taken.items())
+    left = "right" if first == "wrong" else "left"
+    return (
+        f"0 of {asked} rationales are {left}, for {report.questions} training questions (stored: {report.pairs}, "
+        f"{counts}); {_ADVICE.get(first, 'loosen the selection')}"
+    )
 
 
 class _Sieve:
@@ -169,8 +201,8 @@ class _Sieve:
         "other_questions",
         "contaminated",
         "beyond_diversity",
-        "no_answer",
         "wrong",
+        "no_answer",
         "out_of_length",
         "duplicates",
         "beyond_per_question",
@@ -207,7 +239,7 @@ def _repeats(table: PairTable, left: np.ndarray, near: bool) -> np.ndarray:
     found = np.zeros(len(left), bool)
     places = np.flatnonzero(left)
     rationales = [table.pairs[place].rationale for place in places.tolist()]
-    found[places] = repeats(table.sample_index[places].tolist(), rationales, near)
+    found[places] = repeats(table.sample_index[places].tolist(), rationales, near, table.data.task.arithmetic)
     return found
 
 

@@ -32,7 +32,11 @@ class SelectSettings(BaseModel):
         "(needs no gold answers, and uses none).",
     )
     majority_share: float = Field(
-        0.5, gt=0, le=1, description="The least share of a question's first D that must agree; others are left out."
+        0.5,
+        gt=0,
+        le=1,
+        description="The least share of a question's first D that must agree. An answer that is not "
+        "the only most frequent one is no majority; a completion without an answer is a vote against all.",
     )
     min_words: int | None = Field(None, gt=0, description="Shortest rationale, in words.")
     max_words: int | None = Field(None, gt=0, description="Longest rationale, in words.")

@@ -49,7 +49,7 @@ def write_manifest(folder: epath.Path, made: Made, records: int, prompt_tokens: 
     manifest = RecordManifest(
         made=made, records=records, prompt_tokens=prompt_tokens, label_tokens=label_tokens, files=files
     )
-    (folder / FILE).write_text(manifest.model_dump_json(indent=1))
+    (folder / FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
 
 
 def read_manifest(folder: epath.Path, made: Made | None = None) -> RecordManifest:
@@ -64,7 +64,7 @@ def read_manifest(folder: epath.Path, made: Made | None = None) -> RecordManifes
         with another tokenizer or template.
     """
     try:
-        manifest = RecordManifest.model_validate_json((folder / FILE).read_text())
+        manifest = RecordManifest.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FtcotError(f"{folder / FILE}: not there, so {folder} is no folder of records; run again") from error
     except (ValidationError, UnicodeDecodeError) as error:

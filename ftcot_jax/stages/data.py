@@ -34,9 +34,10 @@ from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
 from ftcot_jax.teacher.estimate import estimate
 from ftcot_jax.teacher.money import bill
-from ftcot_jax.teacher.plan import zero_shot_cot
+from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import sample
 from ftcot_jax.teacher.settings import TeacherSettings
+from ftcot_jax.text_files import json_text
 
 COMPLETIONS = "completions.json"
 PAIRS = "pairs.jsonl"
@@ -72,8 +73,12 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        completions, account = _bring(place, teacher, data)
-        metadata = {"base_model": teacher.model_name, "dataset_key": data.task.key, "prediction_template": "zs_cot"}
+        completions, account = _bring(place, recipe, teacher)
+        metadata = {
+            "base_model": teacher.model_name,
+            "dataset_key": data.task.key,
+            "prediction_template": teacher.template,
+        }
         if teacher.import_path:
             metadata |= read_completions(teacher.import_path).metadata
         write_completions(folder / COMPLETIONS, metadata, completions)
@@ -113,8 +118,8 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
                 "right": sum(pair.correct for pair in pairs),
                 "of_other_questions": len(judged) - len(pairs),
             }
-        lines = (json.dumps(dataclasses.asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
-        (folder / PAIRS).write_text("".join(lines))
+        lines = (json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
+        (folder / PAIRS).write_text("".join(lines), encoding="utf-8")
         return summary
 
     with place.timed("curate"):
@@ -171,8 +176,9 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     return TrialRecords(artifact, table, Selection(number_N[selection.chosen], selection.report))
 
 
-def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Collection[Completion], dict[str, Any]]:
+def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Collection[Completion], dict[str, Any]]:
     """The completions, and what the ledger says of them if they were bought."""
+    data = place.task(recipe)
     if teacher.import_path:
         return import_completions(Path(teacher.import_path), data.questions), {}
     ledger = _ledger(place)
@@ -183,7 +189,7 @@ def _bring(place: Place, teacher: TeacherSettings, data: TaskData) -> tuple[Coll
             _asked(data),
             ledger,
             lambda tally: update(tally.done, tally.total, tally.note),
-            plan=zero_shot_cot(teacher.api),
+            plan=_plan(place, recipe, teacher),
             dataset=data.task.key,
             say=lambda line: place.say(f"sample: {line}"),
         )
@@ -202,13 +208,20 @@ def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
     for recipe in recipes:
         data, teacher = place.task(recipe), recipe.teacher
         if teacher is not None and not teacher.import_path:
-            found = estimate(teacher, _asked(data), _ledger(place), zero_shot_cot(teacher.api), data.task.key)
+            plan = _plan(place, recipe, teacher)
+            found = estimate(teacher, _asked(data), _ledger(place), plan=plan, dataset=data.task.key)
             key = digest(teacher.identity(), teacher.diversity, _identity(data))
             lines[key] = [
                 f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}:",
                 *found.lines(),
             ]
     return "\n".join("\n  ".join(part) for part in lines.values()) or "nothing is sampled"
+
+
+def _plan(place: Place, recipe: Recipe, teacher: TeacherSettings) -> PromptPlan:
+    """How the teacher is asked: as the paper's OpenAI models were, or in a chat's words."""
+    template = get_template(teacher.template, "chat" if teacher.api == "chat" else "api")
+    return plan_of(template.with_exemplars(place.exemplars(recipe).text) if template.needs_exemplars else template)
 
 
 def _ledger(place: Place) -> Path:
@@ -235,7 +248,7 @@ def _identity(data: TaskData) -> str:
 @functools.lru_cache(maxsize=64)
 def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTable:
     pairs = []
-    for number, line in enumerate(epath.Path(file).read_text().split("\n")):
+    for number, line in enumerate(epath.Path(file).read_text(encoding="utf-8").split("\n")):
         if not line:
             continue
         try:

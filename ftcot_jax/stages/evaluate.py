@@ -41,7 +41,7 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
 
     def build(folder: epath.Path) -> dict[str, Any]:
         began = time.monotonic()
-        questions = questions_of(data, part, recipe.evaluate.questions)
+        questions = questions_of(data, part, recipe.evaluate.questions, asking.shown)
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_student(
                 job.student,
@@ -62,7 +62,7 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
             "prediction_template": asking.template.name,
         }
         write_completions(folder / PREDICTIONS, metadata, scores.completions)
-        (folder / OUTCOMES).write_text(json.dumps(scores.outcomes))
+        (folder / OUTCOMES).write_text(json.dumps(scores.outcomes), encoding="utf-8")
         return scores.summary | {"seconds": round(seconds, 3)}
 
     with place.timed("evaluate"):
@@ -109,7 +109,7 @@ def _accuracy(scores: Artifact) -> float:
 
 def read_outcomes(scores: Artifact) -> list[bool]:
     """Whether each question was answered right, in the order asked."""
-    outcomes: list[bool] = json.loads((scores.path / OUTCOMES).read_text())
+    outcomes: list[bool] = json.loads((scores.path / OUTCOMES).read_text(encoding="utf-8"))
     return outcomes
 
 

@@ -19,7 +19,7 @@ from ftcot_jax.evaluation.score_student import Asking
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
-from ftcot_jax.tasks.exemplars import load_exemplars
+from ftcot_jax.tasks.exemplars import Exemplars, load_exemplars
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
@@ -64,9 +64,11 @@ class Place:
     def template(self, recipe: Recipe) -> Template:
         """The recipe's template in the student's form, its exemplars filled in."""
         template = get_template(recipe.template, "chat" if recipe.chat else self.student(recipe).kind)
-        if template.needs_exemplars:
-            return template.with_exemplars(load_exemplars(self.task(recipe).task.key, recipe.task.mirror).text)
-        return template
+        return template.with_exemplars(self.exemplars(recipe).text) if template.needs_exemplars else template
+
+    def exemplars(self, recipe: Recipe) -> Exemplars:
+        """The few-shot exemplars of the recipe's task."""
+        return load_exemplars(self.task(recipe).task.key, recipe.task.mirror)
 
     def asking(self, recipe: Recipe) -> Asking:
         """How the recipe's student is asked and read.
@@ -75,8 +77,9 @@ class Place:
           UsageError: it is to be asked by chat and has no chat template.
         """
         template, student = self.template(recipe), self.student(recipe)
+        shown = self.exemplars(recipe).sample_indices if recipe.template == "fs_cot" else ()
         if not template.chat:
-            return Asking(template, template.prompt, recipe.scoring)
+            return Asking(template, template.prompt, recipe.scoring, shown)
         if not student.tokenizer.chat_template:
             raise UsageError(f"{recipe.name}: the student's tokenizer has no chat template; set chat=false")
 
@@ -85,7 +88,7 @@ class Place:
             text: str = student.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return text
 
-        return Asking(template, prompt_of, recipe.scoring)
+        return Asking(template, prompt_of, recipe.scoring, shown)
 
     def student(self, recipe: Recipe) -> Student:
         """The recipe's student without its weights, made once however many trials share it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from ftcot_jax.artifacts import write_atomically
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
-from ftcot_jax.rationales.yield_report import plot_yield, yield_json, yield_markdown, yield_rows
+from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.stages import data
 from ftcot_jax.stages.evaluate import evaluate
 from ftcot_jax.stages.place import Place
@@ -55,15 +56,15 @@ def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
 
 def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = Place(_folder(recipe), say)
-    return data.estimate_sampling(place, [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale])
+    wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
+    return data.estimate_sampling(place, wanted)
 
 
 def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    made = {data.curate(place, spec.recipe).name: spec.recipe for spec in specs}
-    lines = [f"{name}: {data.curate(place, one).manifest['summary']}" for name, one in made.items()]
-    reasoned = [one for one in made.values() if place.template(one).has_rationale]
-    rows = [row for one in reasoned for row in yield_rows(data.pair_table(place, one), one.select)]
+    made = {artifact.name: artifact for artifact in (data.curate(place, spec.recipe) for spec in specs)}
+    lines = [f"{name}: {artifact.manifest['summary']}" for name, artifact in made.items()]
+    rows = _yields(place, specs)
     if not rows:
         return "\n".join(lines)
     folder = Path(place.folder / "report")
@@ -73,6 +74,24 @@ def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     write_atomically(place.folder / "report" / "yield.json", yield_json(rows))
     plot_yield(rows, folder / "yield")
     return "\n".join([*lines, "", text, f"report: {folder / 'yield.md'}, .json, .svg and .png"])
+
+
+def _yields(place: Place, specs: Sequence[TrialRecipe]) -> list[YieldRow]:
+    """Rows of every selection that the trials make, their D and seed aside, each under its first trial's name."""
+    widest: dict[str, TrialRecipe] = {}
+    for spec in specs:
+        if place.template(spec.recipe).has_rationale:
+            select = spec.recipe.select.model_dump_json(exclude={"diversity"})
+            key = f"{data.curate(place, spec.recipe).name} {select}"
+            known = widest.setdefault(key, spec)
+            if (spec.recipe.select.diversity or math.inf) > (known.recipe.select.diversity or math.inf):
+                widest[key] = spec
+    several = len({spec.recipe.task.key for spec in widest.values()}) < len(widest)
+    rows = []
+    for spec in widest.values():
+        table = data.pair_table(place, spec.recipe)
+        rows += yield_rows(spec.arm if several else table.data.task.key, table, spec.recipe.select)
+    return rows
 
 
 def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:

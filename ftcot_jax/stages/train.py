@@ -19,8 +19,9 @@ from ftcot_jax.records.table import RecordTable
 from ftcot_jax.stages.evaluate import evaluate_look
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.students.lora import save_adapter
 from ftcot_jax.students.save import save_student
-from ftcot_jax.training.mesh import make_mesh
+from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions, Trial, metrics_file
 from ftcot_jax.training.settings import TrainSettings
@@ -38,8 +39,7 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
     failures: dict[str, str] = {}
     with place.timed("train"):
         for group in _groups(jobs):
-            train = group[0].spec.recipe.train
-            name = f"pool-{digest(_architecture(group[0]), train.optimizer, _rows(train))}"
+            name = f"pool-{digest(*_program(group[0]))}"
             with place.store.exclusive(name):
                 missing = []
                 for job in group:
@@ -59,14 +59,16 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs by what decides the compiled program, in order of first appearance."""
     groups: dict[Any, list[Job]] = {}
     for job in jobs:
-        train = job.spec.recipe.train
-        groups.setdefault((job.student, train.optimizer, _rows(train)), []).append(job)
+        groups.setdefault(_program(job), []).append(job)
     return list(groups.values())
 
 
-def _rows(train: TrainSettings) -> tuple[int, int] | None:
-    """What decides the rows of token batches: trials that differ in it cannot share a program."""
-    return None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
+def _program(job: Job) -> tuple[Any, ...]:
+    """What jobs of one pool have in common: the compiled program, and the weights that none of them trains."""
+    train = job.spec.recipe.train
+    rows = None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
+    base = None if job.student.compute.lora is None else job.student.fingerprint
+    return (_architecture(job), train.optimizer, rows, base)
 
 
 def _architecture(job: Job) -> str:
@@ -89,10 +91,14 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         folder=folder,
         board=Path(place.folder / "tensorboard"),
     )
+    student, table = jobs[0].student, RecordTable.join(list(tables.values()))
+    frozen = None
+    if student.compute.lora is not None:
+        places = params_shardings(mesh, student.sharding_rules, student.shapes)
+        frozen = student.split(student.load(places))[0]
     with show_progress("train") as update:
-        listener = _Listener(place, {job.key: job for job in jobs}, folder, update)
-        student, table = jobs[0].student, RecordTable.join(list(tables.values()))
-        Pool(student, _architecture(jobs[0]), table, trials, mesh, options, listener, place.say).run()
+        listener = _Listener(place, {job.key: job for job in jobs}, folder, update, frozen)
+        Pool(student, _architecture(jobs[0]), table, trials, mesh, options, listener, place.say, frozen).run()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
     return listener.failures
 
@@ -113,23 +119,27 @@ def _executor(settings: TrainSettings) -> Any:
 class _Listener:
     """Turns what the pool tells into artefacts, scores and progress."""
 
-    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update) -> None:
-        self._place, self._jobs, self._folder, self._update = place, jobs, folder, update
+    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update, frozen: Any) -> None:
+        self._place, self._jobs, self._folder, self._update, self._frozen = place, jobs, folder, update, frozen
         self._steps = dict.fromkeys(jobs, 0)
         self._total = sum(job.steps for job in jobs.values())
         self.failures: dict[str, str] = {}
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
-        evaluate_look(self._place, self._jobs[trial.key], step, params)
+        job = self._jobs[trial.key]
+        evaluate_look(self._place, job, step, job.student.join(self._frozen, params))
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         job = self._jobs[trial.key]
+        params = job.student.join(self._frozen, params)
 
         def build(folder: epath.Path) -> dict[str, Any]:
             save_student(job.student, params, Path(folder / "student"))
+            if job.student.compute.lora is not None:
+                save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.student.checkpoint))
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
-            (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)

@@ -87,7 +87,9 @@ class Job:
         return frozenset(look for look in looks if look < self.steps)
 
     def initial_params(self) -> Any:
-        """Pretrained weights, or random ones from the trial's seed."""
+        """What the trial trains: pretrained weights; or, from its seed, new adapters of them or random weights."""
+        if self.student.compute.lora is not None:
+            return self.student.init_adapters(jax.random.key(self.seed))
         if self.student.folder is not None:
             return self.student.load()
         return self.student.init(jax.random.key(self.seed))

@@ -18,7 +18,7 @@ import numpy as np
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.students.family import Family, Stored
-from ftcot_jax.students.safetensors_file import read_safetensors
+from ftcot_jax.students.safetensors_file import forget, read_safetensors
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -37,7 +37,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / INDEX).is_file():
         try:
-            names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+            names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
             raise FtcotError(f"{folder / INDEX}: not a safetensors index ({error}); fetch it again") from error
         for name in names:
@@ -146,16 +146,24 @@ def read_parameter(
     def read(index: Index | None) -> np.ndarray:
         index = index or (slice(None),) * len(shape)
         if not place.stacked:
-            return np.array(_in_our_layout(tensors[0], place, shape)[index], np.float32)
-        views = [_in_our_layout(tensor, place, shape[1:])[index[1:]] for tensor in tensors[index[0]]]
-        out = np.empty((len(views), *views[0].shape), np.float32)
-        for layer, view in enumerate(views):
-            out[layer] = view
+            return _fetch(tensors[0], place, shape, index)
+        chosen = tensors[index[0]]
+        own = tuple(len(range(*part.indices(size))) for part, size in zip(index[1:], shape[1:], strict=True))
+        out = np.empty((len(chosen), *own), np.float32)
+        for layer, tensor in enumerate(chosen):
+            out[layer] = _fetch(tensor, place, shape[1:], index[1:])
         return out
 
     if sharding is None:
         return jax.numpy.asarray(read(None))
     return jax.make_array_from_callback(shape, sharding, read)
+
+
+def _fetch(tensor: np.ndarray, place: Stored, shape: tuple[int, ...], index: Index) -> np.ndarray:
+    """Reads one tensor's part as float32, and lets go of the file's pages it came from."""
+    part = np.array(_in_our_layout(tensor, place, shape)[index], np.float32)
+    forget(tensor)
+    return part
 
 
 def to_disk_layout(parameter: np.ndarray, place: Stored) -> np.ndarray:

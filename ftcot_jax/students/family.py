@@ -24,6 +24,19 @@ UNLIMITED = 1 << 30  # the context of a student with relative positions only
 
 
 @dataclasses.dataclass(frozen=True)
+class Lora:
+    """Which linear maps are adapted, and how; see `LoraSettings`."""
+
+    rank: int
+    alpha: float
+    targets: str
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
 class Compute:
     """How a student computes.
 
@@ -31,11 +44,13 @@ class Compute:
       dtype: of the activations.
       remat: what the backward pass recomputes.
       dropout: whether the config's dropout rates count where a caller asks for dropout.
+      lora: what is trained instead of the weights; None trains the weights.
     """
 
     dtype: str = "float32"
     remat: str = "none"
     dropout: bool = True
+    lora: Lora | None = None
 
     @property
     def activations(self) -> jnp.dtype:

@@ -7,6 +7,7 @@ that flow in, so the embedding decides the precision of the whole student.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,10 +37,39 @@ class Linear(nnx.Module):
         self.kernel = nnx.Param(normal(rngs, (*inputs, *outputs), std))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
         self.contracted = len(inputs)
+        self.lora: LowRank | None = nnx.data(None)  # given to maps that are adapted
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = jnp.tensordot(x, self.kernel[...].astype(x.dtype), axes=self.contracted)
+        if self.lora is not None:
+            y = y + self.lora(x)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class LowRank(nnx.Module):
+    """What adaptation adds to a linear map's output: ``scale * (x a) b`` (arXiv:2106.09685).
+
+    Args:
+      shape: of the map's kernel.
+      contracted: how many axes of the map's input it contracts.
+      stacked: whether the kernel has a leading layer axis.
+      rank: the width between a and b.
+      scale: see above.
+      key: of a's initial numbers, uniform as in a torch.nn.Linear; b starts at zero.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], contracted: int, stacked: bool, rank: int, scale: float, key: jax.Array
+    ) -> None:
+        layers, inputs, outputs = shape[:stacked], shape[stacked:][:contracted], shape[stacked:][contracted:]
+        bound = math.prod(inputs) ** -0.5
+        self.a = nnx.Param(jax.random.uniform(key, (*layers, *inputs, rank), jnp.float32, -bound, bound))
+        self.b = nnx.Param(jnp.zeros((*layers, rank, *outputs)))
+        self.contracted, self.scale = contracted, scale
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        narrow = jnp.tensordot(x, self.a[...].astype(x.dtype), axes=self.contracted)
+        return self.scale * jnp.tensordot(narrow, self.b[...].astype(x.dtype), axes=1)
 
 
 class RMSNorm(nnx.Module):

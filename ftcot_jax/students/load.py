@@ -10,7 +10,7 @@ from typing import Any
 
 from ftcot_jax.errors import FtcotError, UsageError, nearest
 from ftcot_jax.students.checkpoint import head_is_tied
-from ftcot_jax.students.family import Compute, Config, Family
+from ftcot_jax.students.family import Compute, Config, Family, Lora
 from ftcot_jax.students.gpt2 import GPT2_FAMILY
 from ftcot_jax.students.llama import LLAMA
 from ftcot_jax.students.settings import StudentSettings
@@ -34,7 +34,8 @@ def load_student(settings: StudentSettings, words: Sequence[str] | None = None) 
       UsageError: the folder or config is wrong, or asks for what the student cannot do.
       FtcotError: the hub cannot be reached, or a file is damaged.
     """
-    compute = Compute(settings.dtype, settings.remat, settings.dropout)
+    lora = None if settings.lora is None else Lora(**settings.lora.model_dump())
+    compute = Compute(settings.dtype, settings.remat, settings.dropout, lora)
     if settings.scratch is not None:
         return _from_scratch(settings, settings.scratch, words, compute)
     assert settings.checkpoint is not None  # the settings check that one of the two is given
@@ -54,6 +55,11 @@ def resolve_checkpoint(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if name.endswith(".gguf"):
+        raise UsageError(
+            f"student.checkpoint: {name} is a GGUF file, whose quantised blocks are for inference; read it with "
+            "transformers (from_pretrained(folder, gguf_file=...)), save_pretrained it, and give that folder"
+        )
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise UsageError(f"student.checkpoint: there is no folder {name}")
     from huggingface_hub import snapshot_download

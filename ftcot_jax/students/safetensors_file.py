@@ -9,6 +9,7 @@ side lacks, is just another dtype here.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,22 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("the header's length is impossible")
             header = json.loads(file.read(start - 8))
         header.pop("__metadata__", None)
-        data = np.memmap(path, np.uint8, "r") if size > start else np.zeros(start, np.uint8)
+        data = _mapped(path) if size > start else np.zeros(start, np.uint8)
         return {name: _view(name, entry, data[start:]) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FtcotError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
+
+
+def forget(tensor: np.ndarray) -> None:
+    """Drops the file's pages that this process has read through the tensor's map; reading again fetches them again.
+
+    Otherwise a host that reads its share of every row would come to hold the whole file.
+    """
+    base: Any = tensor
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def write_safetensors(path: Path, tensors: Iterator[tuple[str, np.ndarray]], shapes: dict[str, Any]) -> None:
@@ -82,6 +95,11 @@ def write_safetensors(path: Path, tensors: Iterator[tuple[str, np.ndarray]], sha
                 raise ValueError(f"{name} {array.dtype}{array.shape} came where {expected} was announced")
             file.write(np.ascontiguousarray(array).tobytes())
     temporary.replace(path)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _view(name: str, entry: dict[str, Any], data: np.ndarray) -> np.ndarray:

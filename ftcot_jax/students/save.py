@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import ml_dtypes
 import numpy as np
 
 from ftcot_jax.students.checkpoint import INDEX, SINGLE, to_disk_layout
 from ftcot_jax.students.family import Params
+from ftcot_jax.students.lora import merged
 from ftcot_jax.students.safetensors_file import write_safetensors
 from ftcot_jax.students.student import Student, by_path
 
@@ -31,8 +31,8 @@ def save_student(
 ) -> None:
     """Writes config, tokenizer and weights; ``transformers`` and vLLM load the folder as it is.
 
-    In float32, the precision the params have, reading it back gives the same bits. config.json comes last: a
-    folder without it is not finished.
+    Adapters are merged into the weights they adapt. In float32, the precision the params have, reading it back
+    gives the same bits. config.json comes last: a folder without it is not finished.
 
     Args:
       student: whose architecture and tokenizer.
@@ -79,13 +79,13 @@ def _write_weights(student: Student, params: Params, folder: Path, dtype: np.dty
         weight_map |= dict.fromkeys(shapes, name)
     size = sum(int(np.prod(shape)) * dtype.itemsize for shapes in files for shape, _ in shapes.values())
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=2))
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def _tensors(student: Student, leaves: dict[str, Any], dtype: np.dtype) -> Iterator[tuple[str, np.ndarray]]:
     """Yields every tensor under its name on disk; one parameter at a time is on the host."""
     for path, place in student.stored.items():
-        array = np.asarray(jax.device_get(leaves[path]))
+        array = merged(path, leaves, student.compute.lora)
         for layer in range(array.shape[0] if place.stacked else 1):
             part = array[layer] if place.stacked else array
             yield place.name.format(layer=layer), to_disk_layout(part, place).astype(dtype)

@@ -7,6 +7,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class LoraSettings(BaseModel):
+    """Section ``student.lora:``: low-rank adapters are trained, the weights are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(8, gt=0, description="Width of the adapters.")
+    alpha: float = Field(16.0, gt=0, description="The adapters' output is multiplied by alpha / rank.")
+    targets: str = Field(
+        ".",
+        description="Regular expression searched in the names of the layers' linear maps, as in "
+        "model.layers.0.self_attn.q_proj; the default adapts all of them.",
+    )
+
+
 class StudentSettings(BaseModel):
     """Section ``student:`` of a recipe. Exactly one of `checkpoint` and `scratch` is given."""
 
@@ -36,10 +50,16 @@ class StudentSettings(BaseModel):
         True, description="Train with the dropout rates of the config (0.1 for GPT-2 and T5), or without."
     )
 
+    lora: LoraSettings | None = Field(
+        None, description="Train low-rank adapters of a checkpoint in place of all its weights."
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> StudentSettings:
         if (self.checkpoint is None) == (self.scratch is None):
             raise ValueError("give either checkpoint or scratch")
         if self.tokenizer is not None and self.scratch is None:
             raise ValueError("tokenizer goes with scratch; a checkpoint brings its own")
+        if self.lora is not None and self.checkpoint is None:
+            raise ValueError("lora goes with a checkpoint; random weights are no use frozen")
         return self

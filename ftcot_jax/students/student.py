@@ -32,6 +32,7 @@ from ftcot_jax.students.family import (
     Writer,
 )
 from ftcot_jax.students.kv_cache import Cache
+from ftcot_jax.students.lora import Adapted, adapted, add_adapters, join, split
 
 # Config fields that say who wrote a checkpoint and how, not what it computes.
 _NOT_ARCHITECTURE = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
@@ -62,6 +63,8 @@ class Student:
         self.context_length = int(family.context_length(config))
         self.eos_id = self._end_token()
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        if compute.lora is not None:
+            _ = self.adapted  # a wrong pattern is said at once
         if len(tokenizer) > config.vocab_size:
             raise FtcotError(
                 f"{folder or 'student.scratch'}: the tokenizer has {len(tokenizer)} tokens and the config's "
@@ -135,7 +138,7 @@ class Student:
         return self._jitted_init(key)
 
     def load(self, shardings: Any = None) -> Params:
-        """Reads the checkpoint's weights as float32 params.
+        """Reads the checkpoint's weights as float32 params; adapters among them are new.
 
         Args:
           shardings: pytree of shardings like `shapes`, to load each device's share straight onto it; None
@@ -157,10 +160,39 @@ class Student:
         )
         wanted = {} if shardings is None else by_path(shardings)
         leaves = {
-            path: read_parameter(found[path], stored[path], leaf.shape, wanted.get(path))
-            for path, leaf in shapes.items()
+            path: read_parameter(found[path], stored[path], shapes[path].shape, wanted.get(path)) for path in stored
         }
-        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_join(path)], self.shapes)
+        base = split(self.shapes)[0]
+        params = jax.tree_util.tree_map_with_path(lambda path, _: leaves[_join(path)], base)
+        return params if self.compute.lora is None else join(params, self.init_adapters(jax.random.key(0)))
+
+    # Adapters, of a student that has `compute.lora`
+
+    @functools.cached_property
+    def adapted(self) -> list[Adapted]:
+        """The linear maps that have an adapter."""
+        if self.compute.lora is None:
+            return []
+        layers = dict.fromkeys(self.stored, 0)
+        plain = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(self._make_plain(jax.random.key(0)))[1]))
+        layers |= {path: leaf.shape[0] for path, leaf in by_path(plain).items()}
+        return adapted(self.stored, layers, self.compute.lora)
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """Splits params, or their shapes, into what is frozen and what is trained."""
+        return ({}, params) if self.compute.lora is None else split(params)
+
+    def join(self, frozen: Params, trained: Params) -> Params:
+        """Undoes `split`."""
+        return trained if self.compute.lora is None else join(frozen, trained)
+
+    def init_adapters(self, key: jax.Array) -> Params:
+        """Returns new adapters, without effect until they are trained."""
+        return self._jitted_init_adapters(key)
+
+    @functools.cached_property
+    def _jitted_init_adapters(self) -> Any:
+        return jax.jit(lambda key: split(self._make_params(key))[1])
 
     @functools.cached_property
     def stored(self) -> dict[str, Any]:
@@ -337,6 +369,12 @@ class Student:
         return jax.jit(self._make_params)
 
     def _make_module(self, key: jax.Array) -> nnx.Module:
+        module = self._make_plain(key)
+        if self.compute.lora is not None:
+            add_adapters(module, self.adapted, self.compute.lora, key)
+        return module
+
+    def _make_plain(self, key: jax.Array) -> nnx.Module:
         return self._family.module(self.config, self.compute, nnx.Rngs(params=key))
 
     def _make_params(self, key: jax.Array) -> Params:

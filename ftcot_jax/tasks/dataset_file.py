@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.errors import FtcotError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.task import Split
+from ftcot_jax.text_files import read_json, write_json
 
 _FIELDS = {"sample_index": int, "question": str, "answer": str}
 
@@ -36,12 +35,7 @@ def read_dataset(path: str | os.PathLike[str]) -> DatasetFile:
       UsageError: there is no such file.
       FtcotError: it is of another form, or a sample_index is there twice.
     """
-    try:
-        raw = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise FtcotError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    raw = read_json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("data"), list) or not raw["data"]:
         raise FtcotError(f"{path}: not a dataset; it needs an object with 'metadata' and a list 'data'")
     seen: set[int] = set()
@@ -59,7 +53,7 @@ def read_dataset(path: str | os.PathLike[str]) -> DatasetFile:
 
 def write_dataset(path: str | os.PathLike[str], dataset: DatasetFile) -> None:
     """Writes a dataset file; a reader sees the old one or the new one, never half of it."""
-    _write(Path(path), {"metadata": dataset.metadata, "data": dataset.rows})
+    write_json(path, {"metadata": dataset.metadata, "data": dataset.rows}, indent=4)
 
 
 def as_dataset(key: str, questions: Mapping[int, Question]) -> DatasetFile:
@@ -70,10 +64,4 @@ def as_dataset(key: str, questions: Mapping[int, Question]) -> DatasetFile:
 def write_split(path: str | os.PathLike[str], split: Split) -> None:
     """Writes a split file: lists "train" and "test", and "validation" if there is one."""
     parts = {"train": split.train, "test": split.test}
-    _write(Path(path), parts | ({"validation": split.validation} if split.validation else {}))
-
-
-def _write(final: Path, content: Any) -> None:
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=4, ensure_ascii=False))
-    partial.replace(final)
+    write_json(path, parts | ({"validation": split.validation} if split.validation else {}), indent=4)

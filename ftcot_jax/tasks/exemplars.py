@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.fetch import fetch
 from ftcot_jax.tasks.task import Source
+from ftcot_jax.text_files import read_json
 
 SOURCE = Source(
     "itsnamgyu/reasoning-teacher",
@@ -38,7 +38,7 @@ def load_exemplars(key: str, mirror: str | None = None) -> Exemplars:
       FtcotError: the file cannot be had, or is not of the expected form.
     """
     file = fetch(SOURCE, mirror)
-    prompts = json.loads(file.read_text())
+    prompts = read_json(file)
     if key not in prompts:
         raise UsageError(f"template: fs_cot: the reference has no exemplars for {key}; {', '.join(prompts)} have some")
     try:

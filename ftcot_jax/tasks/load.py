@@ -11,6 +11,7 @@ from ftcot_jax.tasks.registry import TASKS, get_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.splits import carve_validation, default_split, read_split, template_split
 from ftcot_jax.tasks.task import Split, Task, TaskData, Texts
+from ftcot_jax.text_files import read_text
 
 
 def load_task(settings: TaskSettings) -> TaskData:
@@ -50,14 +51,15 @@ def _upstream(task: Task, mirror: str | None) -> TaskData:
     start, missing = 0, None
     for source in task.sources:
         try:
-            texts: Texts = task.read(fetch(source, mirror).read_text(), source.path)
+            file = fetch(source, mirror)
         except FtcotError as error:
             if source.rows is None:
                 raise
             start, missing = start + source.rows, f"questions {start} to {start + source.rows - 1}: {error}"
             continue
+        texts: Texts = task.read(read_text(file), str(file))
         if source.rows is not None and len(texts) != source.rows:
-            raise FtcotError(f"{source.path}: {len(texts)} questions, not {source.rows}; delete it to fetch it again")
+            raise FtcotError(f"{file}: {len(texts)} questions, not {source.rows}; delete it to fetch it again")
         questions |= {start + place: Question(start + place, *text) for place, text in enumerate(texts)}
         start += len(texts)
     if start != task.size:

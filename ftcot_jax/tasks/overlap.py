@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ftcot_jax.tasks.splits import without_names_and_digits
+from ftcot_jax.tasks.splits import plain_text, without_names_and_digits
 from ftcot_jax.tasks.task import TaskData
 
 
@@ -32,8 +32,8 @@ class Overlap:
 def find_overlap(data: TaskData) -> Overlap:
     """Compares the test split with the training split; questions that could not be had count on neither side."""
     template_of = data.task.template_of or without_names_and_digits
-    texts = {index: _plain(question.question) for index, question in data.questions.items()}
-    templates = {index: _plain(template_of(question.question)) for index, question in data.questions.items()}
+    texts = {index: plain_text(question.question) for index, question in data.questions.items()}
+    templates = {index: plain_text(template_of(question.question)) for index, question in data.questions.items()}
     train = [index for index in data.split.train if index in data.questions]
     test = [index for index in data.split.test if index in data.questions]
 
@@ -51,7 +51,3 @@ def find_overlap(data: TaskData) -> Overlap:
         train_same_template=train_same_template,
         duplicates=len(texts) - len(set(texts.values())),
     )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

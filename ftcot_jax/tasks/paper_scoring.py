@@ -68,14 +68,14 @@ def equal(task: Task, candidate: str, gold: str) -> bool:
         case "integer":
             return candidate == gold.replace(",", "")
         case "float":
-            return is_number(gold) and abs(float(candidate) - float(gold.replace(",", ""))) <= _CLOSE_ENOUGH
+            return _is_number(gold) and abs(float(candidate) - float(gold.replace(",", ""))) <= _CLOSE_ENOUGH
         case "yes_no":
             return candidate == gold.lower()
         case _:
             return candidate == gold
 
 
-def is_number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     """Whether a gold answer is a finite number once its commas are gone."""
     try:
         return math.isfinite(float(text.replace(",", "")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,13 +10,14 @@ import numpy as np
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.tasks.task import Texts
+from ftcot_jax.text_files import parse_json
 
 LETTERS = string.ascii_uppercase
 
 
 def math_word_problems(text: str, file: str) -> Texts:
     """SingleEq, AddSub and MultiArith: JSON rows with ``sQuestion`` and ``lSolutions``; float answers as printed."""
-    return [_row(row, n, file, _math_word_problem) for n, row in enumerate(_json(text, file))]
+    return [_row(row, n, file, _math_word_problem) for n, row in enumerate(parse_json(text, file))]
 
 
 def multiarith(text: str, file: str) -> Texts:
@@ -27,7 +27,7 @@ def multiarith(text: str, file: str) -> Texts:
 
 def svamp(text: str, file: str) -> Texts:
     """SVAMP: JSON rows; the question is body, a space, and question."""
-    return [_row(row, n, file, _svamp) for n, row in enumerate(_json(text, file))]
+    return [_row(row, n, file, _svamp) for n, row in enumerate(parse_json(text, file))]
 
 
 def gsm8k(text: str, file: str) -> Texts:
@@ -126,7 +126,7 @@ def _row(row: Any, number: int, file: str, take: Callable[[Any], tuple[str, str]
 
 
 def _examples(text: str, file: str) -> list[Any]:
-    data = _json(text, file)
+    data = parse_json(text, file)
     if not isinstance(data, dict) or not isinstance(data.get("examples"), list):
         raise FtcotError(f"{file}: no list of 'examples' in it")
     found: list[Any] = data["examples"]
@@ -138,15 +138,5 @@ def _json_lines(text: str, file: str) -> list[Any]:
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: questions hold other line separators
         if not line.strip():
             continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise FtcotError(f"{file}, line {number}: not JSON ({error})") from error
+        rows.append(parse_json(line, file, number))
     return rows
-
-
-def _json(text: str, file: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FtcotError(f"{file}: not JSON ({error})") from error

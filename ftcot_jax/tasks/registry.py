@@ -22,6 +22,7 @@ def _gsm8k(name: str, sha256: str) -> Source:
 _TASKS = (
     Task(
         key="single_eq",
+        arithmetic=True,
         answer_type="float",
         licence="not stated upstream",
         citation="Koncel-Kedziorski et al., TACL 2015",
@@ -31,6 +32,7 @@ _TASKS = (
     ),
     Task(
         key="addsub",
+        arithmetic=True,
         answer_type="float",
         licence="not stated upstream",
         citation="Hosseini et al., EMNLP 2014",
@@ -40,6 +42,7 @@ _TASKS = (
     ),
     Task(
         key="multiarith",
+        arithmetic=True,
         answer_type="integer",
         licence="not stated upstream",
         citation="Roy and Roth, EMNLP 2015",
@@ -52,6 +55,7 @@ _TASKS = (
     ),
     Task(
         key="gsm8k",
+        arithmetic=True,
         answer_type="integer",
         licence="MIT",
         citation="Cobbe et al., arXiv 2110.14168",
@@ -65,6 +69,7 @@ _TASKS = (
     ),
     Task(
         key="aqua",
+        arithmetic=True,
         answer_type="choice",
         choices=tuple("ABCDE"),
         licence="Apache-2.0",
@@ -86,6 +91,7 @@ _TASKS = (
     ),
     Task(
         key="svamp",
+        arithmetic=True,
         answer_type="float",
         licence="MIT",
         citation="Patel et al., NAACL 2021",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -72,8 +73,10 @@ def check_gold(task: Task, gold: str) -> str | None:
             return f"answer {gold!r} is not one of its choices {', '.join(task.choices)}"
         case "yes_no" if gold.lower() not in ("yes", "no"):
             return f"answer {gold!r} is neither yes nor no"
-        case "integer" | "float" if not paper_scoring.is_number(gold):
-            return f"answer {gold!r} is not a number"
+        case "integer" if not re.fullmatch(r"-?\d[\d,]*", gold):
+            return f"answer {gold!r} is not a whole number in digits"
+        case "float" if not re.fullmatch(r"-?[\d,]*\.?\d+", gold):
+            return f"answer {gold!r} is not a number in digits"
         case "letters" if not gold.isalpha():
             return f"answer {gold!r} is not letters only"
     return None
@@ -86,7 +89,10 @@ def same_answer(task: Task, one: str, other: str, scoring: Scoring) -> bool:
 
 
 def majority(task: Task, predictions: Sequence[str | None], scoring: Scoring) -> tuple[str | None, float]:
-    """The answer most predictions agree on, and the share of all of them that do; the earliest wins a tie.
+    """The answer more predictions agree on than on any other, and the share of all of them that do.
+
+    Returns:
+      (None, 0.0) where there is no prediction, or two answers have as many.
 
     Args:
       task: decides when two answers are the same.
@@ -101,4 +107,6 @@ def majority(task: Task, predictions: Sequence[str | None], scoring: Scoring) ->
     if not votes:
         return None, 0.0
     winner = max(votes, key=votes.__getitem__)
+    if list(votes.values()).count(votes[winner]) > 1:
+        return None, 0.0
     return winner, votes[winner] / len(predictions)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.task import Split, Task
+from ftcot_jax.text_files import read_json
 
 TRAIN_SHARE = 0.7
 
@@ -50,6 +49,11 @@ def before_the_date_asked(question: str) -> str:
     return question.split("What is the date")[0]
 
 
+def plain_text(question: str) -> str:
+    """Equal for questions that are equal but for case and the space between words."""
+    return " ".join(question.split()).casefold()
+
+
 def read_split(path: str, questions: Mapping[int, Question]) -> Split:
     """Reads a split in the authors' form: a JSON object with lists "train" and "test", and perhaps "validation".
 
@@ -57,18 +61,17 @@ def read_split(path: str, questions: Mapping[int, Question]) -> Split:
       UsageError: there is no such file.
       FtcotError: it is of another form, or an index is of no question, or is there twice.
     """
-    try:
-        raw = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UsageError(f"task.split: {path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise FtcotError(f"{path}: not JSON ({error})") from error
-    if not isinstance(raw, dict) or not {"train", "test"} <= raw.keys() or not raw.keys() <= {*_PARTS}:
+    raw = read_json(path, "task.split")
+    if (
+        not isinstance(raw, dict)
+        or not {"train", "test"} <= raw.keys() <= {*_PARTS}
+        or not all(isinstance(part, list) for part in raw.values())
+    ):
         raise FtcotError(f"{path}: a split is an object with lists 'train' and 'test', and perhaps 'validation'")
     seen: dict[int, str] = {}
     for part in _PARTS:
         for place, index in enumerate(raw.get(part, [])):
-            if index not in questions or isinstance(index, bool):
+            if type(index) is not int or index not in questions:
                 last = max(questions)
                 raise FtcotError(
                     f"{path}: {part}[{place}] is {index!r}; the task has questions {min(questions)} to {last}"
@@ -76,6 +79,8 @@ def read_split(path: str, questions: Mapping[int, Question]) -> Split:
             if index in seen:
                 raise FtcotError(f"{path}: {part}[{place}]: question {index} is in '{seen[index]}' already")
             seen[index] = part
+    if not seen:
+        raise FtcotError(f"{path}: there is no question in it")
     parts = {part: _sorted(np.array(raw.get(part, []), np.int64)) for part in _PARTS}
     return Split(**parts)
 
@@ -96,7 +101,7 @@ def carve_validation(split: Split, questions: Mapping[int, Question], size: int,
         raise UsageError(f"task.validation={size} leaves nothing of {len(split.train)} training questions")
     groups: dict[str, list[int]] = {}
     for index in split.train:
-        text = " ".join(questions[index].question.split()).casefold() if index in questions else str(index)
+        text = plain_text(questions[index].question) if index in questions else str(index)
         groups.setdefault(text, []).append(index)
     members, moved = list(groups.values()), list[int]()
     for place in np.random.RandomState(seed).permutation(len(members)):

@@ -51,6 +51,7 @@ class Task:
       read: maps the text of one source, and the file name for errors, to (question, answer) texts in order.
       train_size: first so many samples are for training; None for the paper's random 70%.
       train_sample: of those, a seed-0 sample of this many is used; None for all of them.
+      arithmetic: whether its rationales are calculations, so that equal equations are equal reasoning.
       template_of: what questions made from one template share; None where the authors have no template-wise split.
       licence: of the upstream files.
       citation: of the paper that made it.
@@ -66,6 +67,7 @@ class Task:
     read: Callable[[str, str], Texts] | None = None
     train_size: int | None = None
     train_sample: int | None = None
+    arithmetic: bool = False
     template_of: Callable[[str], str] | None = None
 
 

@@ -32,7 +32,7 @@ class Template:
         where the template is for asking only.
       answer_prefix: what announces the answer in a text; None where the text is all answer.
       answer_form: of a second question that asks for the answer, with ``{prompt}`` and ``{rationale}``; None
-        where one question is enough. If `chat`, what the user says after the rationale.
+        where one question is enough.
       stop: texts that end an answer; the model's own end always does.
       chat: whether the prompt is a message.
       strip: whether the answer and question are stripped; rationales of labels always are.
@@ -71,19 +71,13 @@ class Template:
         return self.label_form.format(answer=self._clean(answer), rationale=rationale.strip())
 
     def answer_prompt(self, prompt: str, rationale: str) -> str:
-        """The second question; of a chat, the user's second message."""
+        """The second question, which repeats the first and the rationale."""
         assert self.answer_form is not None
         return self.answer_form.format(prompt=prompt, rationale=rationale.strip() if self.strip else rationale)
 
     def messages(self, question: str) -> list[Message]:
         """The prompt as a chat."""
         return [{"role": "user", "content": self.prompt(question)}]
-
-    def answer_messages(self, question: str, rationale: str) -> list[Message]:
-        """The second question as a chat: the first, the rationale, and what the user says next."""
-        written = {"role": "assistant", "content": rationale}
-        asked = {"role": "user", "content": self.answer_prompt(self.prompt(question), rationale)}
-        return [*self.messages(question), written, asked]
 
     def with_exemplars(self, exemplars: str) -> Template:
         """The template with its exemplars filled in."""
@@ -109,6 +103,10 @@ class OwnTemplate(BaseModel):
     def _fields_are_known(self) -> OwnTemplate:
         _check_fields("prompt", self.prompt, {"question"}, {"question"})
         _check_fields("label", self.label, {"answer"}, {"answer", "rationale"})
+        if self.answer_prefix is not None:
+            before = self.label.format(rationale="", answer="\0").partition("\0")[0]
+            if not self.answer_prefix.strip() or self.answer_prefix not in before:
+                raise ValueError(f"answer_prefix {self.answer_prefix!r} is not in the label before its answer")
         return self
 
     @property
@@ -118,9 +116,12 @@ class OwnTemplate(BaseModel):
 
 def _check_fields(which: str, form: str, needed: set[str], known: set[str]) -> None:
     try:
-        found = {field for _, field, _, _ in string.Formatter().parse(form) if field is not None}
+        parsed = [part for part in string.Formatter().parse(form) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{which} is no template ({error}); write {{{{ for a brace") from error
+    if any(specification or conversion for _, _, specification, conversion in parsed):
+        raise ValueError(f"{which} formats a field with : or !; a field is its name in braces, nothing else")
+    found = {str(field) for _, field, _, _ in parsed}
     unknown = sorted(found - known)
     if unknown:
         fields = ", ".join(f"{{{name}}}" for name in sorted(known))
@@ -192,7 +193,7 @@ _FORMS: Mapping[Kind, tuple[Template, ...]] = {
         Template(
             "zs_cot",
             f"{{question}}\n\n{_STEP_BY_STEP}",
-            answer_form="Therefore, what is the answer? Reply with the answer only.",
+            answer_form="{prompt}\n\n{rationale}\n\nTherefore, what is the answer? Reply with the answer only.",
             chat=True,
         ),
         Template("fs_cot", _FEW_SHOT, None, "The answer is", stop=("Q:",), chat=True),

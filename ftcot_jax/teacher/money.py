@@ -23,7 +23,7 @@ class BudgetSpent(FtcotError):
 @functools.cache
 def price_table() -> dict[str, Price]:
     """The package's prices, by model name."""
-    text = importlib.resources.files("ftcot_jax.teacher").joinpath("prices.yaml").read_text()
+    text = importlib.resources.files("ftcot_jax.teacher").joinpath("prices.yaml").read_text(encoding="utf-8")
     return {name: Price.model_validate(row) for name, row in yaml.safe_load(text).items()}
 
 

@@ -38,12 +38,6 @@ class PromptPlan:
     stop: tuple[str, ...] = ()
 
 
-_AS_THE_PAPER = get_template("zs_cot", "api")
-ZERO_SHOT_COT = PromptPlan(
-    "zs_cot", lambda question: _AS_THE_PAPER.prompt(question.question.strip()), _AS_THE_PAPER.answer_prompt
-)
-
-
 def plan_of(template: Template) -> PromptPlan:
     """The plan that asks as a template does; its exemplars, if it shows some, are filled in already."""
 
@@ -55,9 +49,7 @@ def plan_of(template: Template) -> PromptPlan:
     second = None
     if template.answer_form is not None:
         second = chat_on if template.chat else template.answer_prompt
-    return PromptPlan(template.name, lambda question: template.prompt(question.question), second, template.stop)
+    return PromptPlan(template.name, lambda question: template.prompt(question.question.strip()), second, template.stop)
 
 
-def zero_shot_cot(api: str) -> PromptPlan:
-    """The paper's two steps over /completions, or the same in a chat's words."""
-    return plan_of(get_template("zs_cot", "chat")) if api == "chat" else ZERO_SHOT_COT
+ZERO_SHOT_COT = plan_of(get_template("zs_cot", "api"))

@@ -43,6 +43,9 @@ class TeacherSettings(BaseModel):
     )
     model: str | None = Field(None, description="Model name the endpoint knows; needed with `endpoint`.")
     key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the API key, if one is needed.")
+    template: Literal["zs_cot", "zs", "fs_cot"] = Field(
+        "zs_cot", description="How it is asked: Zero-shot-CoT in two steps, for the answer alone, or with exemplars."
+    )
     diversity: int = Field(1, gt=0, le=1024, description="Rationales sampled a question: the largest D to come.")
     temperature: float = Field(0.7, ge=0, description="Of the rationale; 0.7 in the paper for D > 1, 0 for its D = 1.")
     max_tokens: int = Field(128, gt=0, description="Longest rationale in the teacher's tokens; 128 in the paper.")
@@ -99,4 +102,4 @@ class TeacherSettings(BaseModel):
         """What decides the content of sampled completions, apart from how many there are, as JSON values."""
         if self.import_path:
             return {}
-        return self.writer() | self.model_dump(include={"temperature", "max_tokens", "answer_max_tokens"})
+        return self.writer() | self.model_dump(include={"template", "temperature", "max_tokens", "answer_max_tokens"})

@@ -41,29 +41,39 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
 def state_shardings(mesh: Mesh, rules: Rules, state: Any) -> Any:
     """Returns a sharding for every leaf of a slot-stacked train state.
 
-    The leading axis of every leaf goes over `trial`; the others follow the first rule whose pattern occurs in
-    the leaf's path (an optimizer moment's path ends in its parameter's). A dimension that its axis does not
-    divide stays whole.
+    The leading axis of every leaf goes over `trial`; the others as `params_shardings` says (an optimizer moment's
+    path ends in its parameter's).
 
     Args:
       mesh: the mesh.
       rules: the student family's (path pattern, axis names of the parameter's dimensions).
       state: a pytree of arrays or shapes, each with the slot axis first.
     """
+    return _shardings(mesh, rules, state, ("trial",))
 
+
+def params_shardings(mesh: Mesh, rules: Rules, params: Any) -> Any:
+    """Returns a sharding for every leaf of params without a slot axis, whole along `trial`.
+
+    A leaf follows the first rule whose pattern occurs in its path. A dimension that its axis does not divide
+    stays whole.
+    """
+    return _shardings(mesh, rules, params, ())
+
+
+def _shardings(mesh: Mesh, rules: Rules, tree: Any, leading: tuple[str, ...]) -> Any:
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        rest = leaf.shape[1:]
+        rest = leaf.shape[len(leading) :]
         axes: tuple[str | None, ...] = next((spec for pattern, spec in rules if re.search(pattern, name)), ())
-        axes = axes if len(axes) == len(rest) else ()
-        wanted = ("trial", *axes)
+        wanted = (*leading, *(axes if len(axes) == len(rest) else ()))
         fitting = [
             axis if axis is not None and size % mesh.shape[axis] == 0 else None
             for axis, size in zip(wanted, leaf.shape, strict=False)
         ]
         return NamedSharding(mesh, PartitionSpec(*fitting))
 
-    return jax.tree_util.tree_map_with_path(place, state)
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -21,8 +21,8 @@ class MetricLog:
     def __init__(self, file: Path, board: Path | None, resume_step: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(file) if json.loads(line)["step"] < resume_step]
-        file.write_text("".join(line + "\n" for line in kept))
-        self._file = file.open("a")
+        file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = file.open("a", encoding="utf-8")
         self._board = None if board is None else tensorboardX.SummaryWriter(str(board), purge_step=resume_step or None)
 
     def write(self, row: dict[str, Any]) -> None:
@@ -49,5 +49,5 @@ def _lines(file: Path) -> list[str]:
     """Whole lines only: a kill in mid-write leaves half a line, which the resumed run makes again."""
     if not file.exists():
         return []
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1].splitlines()

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 from etils import epath
@@ -33,6 +33,7 @@ from ftcot_jax.training.step import (
     Executor,
     Metrics,
     Params,
+    SharedBase,
     SlotState,
     TrainableStudent,
     make_train_step,
@@ -50,7 +51,7 @@ class Trial:
       data: records and their order.
       hyper: the optimizer's numbers.
       steps: optimizer steps.
-      initial: makes the initial weights.
+      initial: makes the initial weights of those that are trained.
       looks: steps after which `Listener.look` is called; 0 is before training.
     """
 
@@ -64,7 +65,7 @@ class Trial:
 
 
 class Listener(Protocol):
-    """Told what happens to trials; `params` are one trial's, on the device."""
+    """Told what happens to trials; `params` are one trial's trained ones, on the device."""
 
     def look(self, trial: Trial, step: int, params: Params) -> None: ...
 
@@ -119,6 +120,7 @@ class Pool:
       options: slots, executor, checkpoints.
       listener: told when a trial is looked at, finished or failed.
       say: receives warnings, one line each.
+      frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
     """
 
     def __init__(
@@ -131,7 +133,9 @@ class Pool:
         options: PoolOptions,
         listener: Listener,
         say: Callable[[str], None],
+        frozen: Params | None = None,
     ) -> None:
+        self._frozen = frozen
         self._queue = collections.deque(trials)
         self._mesh, self._options, self._listener = mesh, options, listener
         self._rules = student.sharding_rules
@@ -141,7 +145,8 @@ class Pool:
         self._planner = Planner.for_trials(table, data, width=width, kind=student.kind, row_multiple=share)
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
-        self._like = jax.eval_shape(new_state, student.shapes, trials[0].hyper)
+        trained = student.shapes if frozen is None else cast(SharedBase, student).split(student.shapes)[1]
+        self._like = jax.eval_shape(new_state, trained, trials[0].hyper)
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
         self._seats: list[_Seat | None] = [None] * options.slots
         self._checkpoints = Checkpoints(epath.Path(options.folder / "checkpoints"), architecture, say)
@@ -196,7 +201,8 @@ class Pool:
             shapes.append(shape)
             parts.append((slot, seat, seat.step, len(records)))
             seat.step += 1
-        self._state, metrics = self._step(self._state, self._table, stack_batches(batches), max(shapes))
+        planned = stack_batches(batches)
+        self._state, metrics = self._step(self._state, self._table, planned, max(shapes), self._frozen)
         self._tick += 1
         return _Launched(parts, metrics, began)
 

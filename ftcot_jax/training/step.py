@@ -45,6 +45,14 @@ class TrainableStudent(Protocol):
     def head(self, params: Params) -> jax.Array: ...
 
 
+class SharedBase(TrainableStudent, Protocol):
+    """A student whose params are partly frozen, the same for all slots."""
+
+    def split(self, params: Params) -> tuple[Params, Params]: ...
+
+    def join(self, frozen: Params, trained: Params) -> Params: ...
+
+
 class TrainableDecoder(TrainableStudent, Protocol):
     """A decoder-only student."""
 
@@ -91,7 +99,10 @@ class TrainablePairs(TrainableStudent, Protocol):
 
 
 class SlotState(NamedTuple):
-    """State of one trial, or of S with a leading slot axis on every leaf; an empty slot is not `live`."""
+    """State of one trial, or of S with a leading slot axis on every leaf; an empty slot is not `live`.
+
+    `params` are those that are trained.
+    """
 
     params: Params
     moments: Any
@@ -150,9 +161,16 @@ def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed:
     )
 
 
-def _advance(student: TrainableStudent, state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+def _advance(
+    student: TrainableStudent, frozen: Params | None, state: SlotState, batch: PackedBatch
+) -> tuple[SlotState, Metrics]:
     seed = dropout_seed(state.hyper.seed, state.step)
-    loss, gradients = jax.value_and_grad(functools.partial(batch_loss, student))(state.params, batch, seed)
+
+    def loss_of(trained: Params) -> jax.Array:
+        params = trained if frozen is None else cast(SharedBase, student).join(frozen, trained)
+        return batch_loss(student, params, batch, seed)
+
+    loss, gradients = jax.value_and_grad(loss_of)(state.params)
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
     tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
@@ -171,13 +189,19 @@ def _idle(state: SlotState) -> tuple[SlotState, Metrics]:
     return state, Metrics(*[jnp.zeros((), jnp.float32)] * len(Metrics._fields))
 
 
-TrainStep = Callable[[SlotState, DeviceTable, StepBatch, BatchShape], tuple[SlotState, Metrics]]
+class TrainStep(Protocol):
+    """The jitted step of all slots; see `make_train_step`."""
+
+    def __call__(
+        self, state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape, frozen: Params | None = None
+    ) -> tuple[SlotState, Metrics]: ...
 
 
 def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -> TrainStep:
-    """Returns the jitted step ``(state_S, table, planned_SxB, shape) -> (state_S, metrics_S)``.
+    """Returns the jitted step ``(state_S, table, planned_S, shape, frozen) -> (state_S, metrics_S)``.
 
-    The state is donated; `shape` is static, so each of the few batch shapes is compiled once.
+    The state is donated; `shape` is static, so each of the few batch shapes is compiled once. `frozen` holds the
+    params that no slot trains, without a slot axis; None where all are trained.
 
     Args:
       student: the architecture; its weights are in the state.
@@ -187,26 +211,28 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     """
     build = _builder(student)
 
-    def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
-        return jax.lax.cond(
-            state.live, functools.partial(_advance, student), lambda state, _: _idle(state), state, batch
-        )
+    def over_slots(state: SlotState, batch: PackedBatch, frozen: Params | None) -> tuple[SlotState, Metrics]:
+        advance = functools.partial(_advance, student, frozen)
 
-    def over_slots(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+        def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
+            return jax.lax.cond(state.live, advance, lambda state, _: _idle(state), state, batch)
+
         if executor == "vmap":
             return jax.vmap(one)(state, batch)
         if state.step.shape[0] == 1:  # a map over one slot would copy its whole state in and out
-            only = _advance(student, *jax.tree.map(lambda leaf: leaf[0], (state, batch)))
+            only = advance(*jax.tree.map(lambda leaf: leaf[0], (state, batch)))
             return jax.tree.map(lambda leaf: leaf[None], only)
         return jax.lax.map(lambda pair: one(*pair), (state, batch))
 
     @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
-    def step(state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape) -> tuple[SlotState, Metrics]:
+    def step(
+        state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape, frozen: Params | None = None
+    ) -> tuple[SlotState, Metrics]:
         batch = jax.vmap(lambda slot: build(table, slot, shape))(planned)
         if mesh.size > 1:
             text, source = jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))
             batch = batch._replace(text=text, source=source)
-        state, metrics = over_slots(state, batch)
+        state, metrics = over_slots(state, batch, frozen)
         if mesh.size > 1:
             state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, student.sharding_rules, state))
         return state, metrics

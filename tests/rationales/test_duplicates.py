@@ -30,14 +30,20 @@ def test_text_key_ignores_spelling_and_keeps_signs() -> None:
 
 def test_repeats_are_within_a_question() -> None:
     texts = ["a", "a ", "A", "a"]
-    assert repeats([0, 0, 0, 1], texts, near=False) == [False, True, False, False]
-    assert repeats([0, 0, 0, 1], texts, near=True) == [False, True, True, False]
+    assert repeats([0, 0, 0, 1], texts, near=False, arithmetic=False) == [False, True, False, False]
+    assert repeats([0, 0, 0, 1], texts, near=True, arithmetic=False) == [False, True, True, False]
+
+
+def test_equal_equations_are_equal_reasoning_in_arithmetic_alone() -> None:
+    texts = ["He is 20 - 10 = 10, so yes.", "Rome fell. 20-10=10. So no."]
+    assert repeats([0, 0], texts, near=True, arithmetic=True) == [False, True]
+    assert repeats([0, 0], texts, near=True, arithmetic=False) == [False, False]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.text("ab1+= .", max_size=8))))
 def test_what_is_left_repeats_nothing_and_covers_everything(rows: list[tuple[int, str]]) -> None:
     questions, texts = [row[0] for row in rows], [row[1] for row in rows]
-    again = repeats(questions, texts, near=False)
+    again = repeats(questions, texts, near=False, arithmetic=True)
     left = [
         (question, text.strip()) for question, text, twice in zip(questions, texts, again, strict=True) if not twice
     ]

@@ -71,8 +71,12 @@ def test_report_accounts_for_every_pair() -> None:
 def test_nothing_left_stops_with_the_counts() -> None:
     with pytest.raises(FtcotError, match=r"^0 of 3 rationales are right, for 1 training questions .*wrong: 3"):
         chosen(train=(2,))
-    with pytest.raises(FtcotError, match="0 of 0 rationales are right"):
+    with pytest.raises(FtcotError, match=r"0 of 0 rationales are left, for 1 training .*other questions: 9\); raise"):
         chosen(train=(9,))
+    with pytest.raises(FtcotError, match="no completion is of the training split"):
+        select(table([]), SelectSettings())
+    with pytest.raises(FtcotError, match=r"0 of 9 rationales are left.*wrong: 4, out of length: 5\); widen select"):
+        select(table([dataclasses.replace(p, correct=n < 5) for n, p in enumerate(PAIRS)]), SelectSettings(min_words=9))
 
 
 def test_question_subset_is_the_papers_rule() -> None:
@@ -95,9 +99,17 @@ def test_majority_needs_no_gold_answers() -> None:
         by_share[share] = [(pairs[place].sample_index, pairs[place].completion_index) for place in selection.chosen]
         assert accounted(selection) == 12
     three = [(0, 0), (0, 2), (0, 3)]
-    assert by_share == {0.25: [*three, (1, 0), (2, 0), (2, 1)], 0.5: [*three, (2, 0), (2, 1)], 0.75: three}
+    assert by_share == {0.25: three, 0.5: three, 0.75: three}  # question 1 has three answers, question 2 a tie
     early = select(table(pairs), SelectSettings(filter="majority", diversity=2))
-    assert [pairs[place].prediction for place in early.chosen] == ["3", "5", "8", "8"]
+    assert [pairs[place].prediction for place in early.chosen] == ["8", "8"]
+
+
+def test_completions_without_an_answer_vote_against_all() -> None:
+    silent = [dataclasses.replace(pair(0, number, False, prediction=None), answer="") for number in range(3)]
+    pairs = [*silent, pair(0, 3, False, prediction="5")]
+    with pytest.raises(FtcotError, match="wrong: 4"):
+        select(table(pairs), SelectSettings(filter="majority", majority_share=0.5))
+    assert select(table(pairs), SelectSettings(filter="majority", majority_share=0.25)).chosen.tolist() == [3]
 
 
 def test_pairs_without_an_answer_cannot_train() -> None:
@@ -168,7 +180,7 @@ def test_equals_the_rule_written_as_a_loop(rows: list[Row], diversity: int | Non
     pairs = table([pair(*row) for row in rows], tuple(range(6)))
     settings = SelectSettings(diversity=diversity, per_question=per_question)
     if not expected:
-        with pytest.raises(FtcotError, match="rationales are right"):
+        with pytest.raises(FtcotError, match=r"^0 of \d+ rationales are"):
             select(pairs, settings)
         return
     selection = select(pairs, settings)

@@ -31,7 +31,7 @@ TABLE = PairTable(
 
 
 def test_rows_by_diversity() -> None:
-    rows = yield_rows(TABLE, SelectSettings())
+    rows = yield_rows("mine", TABLE, SelectSettings())
     assert [row.diversity for row in rows] == [1, 2, 4]
     assert [(row.counts.kept, row.counts.covered, row.counts.wrong) for row in rows] == [
         (1, 1, 2),
@@ -42,18 +42,25 @@ def test_rows_by_diversity() -> None:
     assert rows[2].words == {"mean": 2.25, "median": 2.0, "p95": 3.7, "longest": 4.0}
 
 
-def test_a_diversity_that_keeps_nothing_has_no_row() -> None:
-    rows = yield_rows(TABLE, SelectSettings(min_words=4))
-    assert [(row.diversity, row.counts.kept, row.counts.out_of_length) for row in rows] == [(4, 1, 3)]
+def test_a_diversity_that_keeps_nothing_is_shown() -> None:
+    rows = yield_rows("mine", TABLE, SelectSettings(min_words=4))
+    counted = [(row.diversity, row.counts.kept, row.counts.out_of_length) for row in rows]
+    assert counted == [(1, 0, 1), (2, 0, 2), (4, 1, 3)]
+    assert "| mine | 1 | 0 of 3 | 0 | 2 | 1 | 0 |  |  |" in yield_markdown(rows)
     with pytest.raises(FtcotError, match=r"0 of 12 rationales are right.*out of length: 4"):
-        yield_rows(TABLE, SelectSettings(min_words=5))
+        yield_rows("mine", TABLE, SelectSettings(min_words=5))
+
+
+def test_the_selections_own_diversity_is_the_largest() -> None:
+    assert [row.diversity for row in yield_rows("mine", TABLE, SelectSettings(diversity=3))] == [1, 2, 3]
+    assert [row.diversity for row in yield_rows("mine", TABLE, SelectSettings(diversity=64))] == [1, 2, 4]
 
 
 def test_table_json_and_picture(tmp_path: Path) -> None:
-    rows = yield_rows(TABLE, SelectSettings())
+    rows = yield_rows("mine", TABLE, SelectSettings())
     lines = yield_markdown(rows).splitlines()
-    assert lines[0] == "| task | D | questions covered | kept | wrong | near-duplicates kept | words, mean | 95% |"
-    assert lines[4] == "| multiarith | 4 | 2 of 3 | 4 | 8 | 1 | 2.2 | 4 |"
+    assert lines[0] == "| selection | D | questions covered | kept | wrong | near-duplicates kept | words, mean | 95% |"
+    assert lines[4] == "| mine | 4 | 2 of 3 | 4 | 8 | 1 | 2.2 | 4 |"
     assert json.loads(yield_json(rows))[2]["counts"]["kept"] == 4
     plot_yield(rows, tmp_path / "yield")
     assert (

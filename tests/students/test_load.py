@@ -167,3 +167,9 @@ def test_every_matrix_has_a_sharding_rule_of_its_rank(model_type: str, fields: d
             assert specs, path
             assert {"fsdp", "tensor"} <= set(specs[0]), path
         assert all(len(spec) == len(leaf.shape) for spec in specs[:1]), path
+
+
+def test_a_gguf_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"model\.gguf is a GGUF file.*gguf_file=.*save_pretrained"):
+        load_student(StudentSettings(checkpoint=str(tmp_path / "model.gguf")))

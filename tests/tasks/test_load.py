@@ -89,7 +89,7 @@ def test_date_choices_are_shuffled_by_one_stream_over_the_file() -> None:
 @pytest.mark.parametrize(
     ("read", "text", "message"),
     [
-        (svamp, "[{", "f.json: not JSON"),
+        (svamp, "[{", "f.json, line 1: not JSON"),
         (
             svamp,
             '[{"Body": "a", "Question": "b", "Answer": 1}, {"Body": "a"}]',

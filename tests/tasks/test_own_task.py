@@ -54,7 +54,7 @@ def test_the_authors_json_is_a_task_too(tmp_path: Path) -> None:
             "line 2: a row is an object with a text",
         ),
         ([["q", "A"]], "line 1: a row is an object"),
-        ([{"question": "q", "answer": "C"}], r"question 0: answer 'C' is not one of its choices A, B"),
+        ([{"question": "q", "answer": "C"}], r"line 1: answer 'C' is not one of its choices A, B"),
         ([{"question": "q", "answer": None}], "line 1: 'answer' is None"),
         ([{"question": "q", "answer": "A", "sample_index": 0}] * 2, "line 2: sample_index 0 is there twice"),
         ([{"question": "q", "answer": "A", "sample_index": -1}], "line 1: sample_index is -1"),
@@ -63,6 +63,9 @@ def test_the_authors_json_is_a_task_too(tmp_path: Path) -> None:
         ([{"question": "q", "answer": "A", "split": "test"}, {"question": "r", "answer": "A"}], "1 has no 'split'"),
         ([{"question": "q", "answer": "A", "anser": "B"}], "line 1: unknown 'anser'"),
         ([], "no questions in it"),
+        ('{"question": "q", "answer": "A", "answer": "B"}', "from line 1: 'answer' is there twice"),
+        ('{"question": "q", "answer": ' + "[" * 9000, "line 1"),
+        ('{"question": "q", "answer": ' + "1" * 5000 + "}", "from line 1: Exceeds the limit"),
     ],
 )
 def test_a_bad_row_is_named(rows: list[object] | str, message: str, tmp_path: Path) -> None:
@@ -78,14 +81,48 @@ def test_a_bad_row_is_named(rows: list[object] | str, message: str, tmp_path: Pa
         ("key: a\nfile: riddles.jsonl\nanswer_type: choice\n", "answer types choice and word need choices"),
         ("key: a\nfile: riddles.jsonl\nanswer_type: text\nchoices: [A]\n", "and no other type has any"),
         ("key: a\nfile: riddles.jsonl\nanswer_type: choice\nchoices: [yes, no]\n", "choices"),
-        ("key: a\nfile: riddles.jsonl\nanswer_type: choice\nchoices: [red]\n", "are capital letters, such as"),
-        ("key: a\nfile: riddles.jsonl\nanswer_type: text\nlicense: MIT\n", "license: Extra inputs are not permitted"),
+        ("key: a\nfile: riddles.jsonl\nanswer_type: choice\nchoices: [red, blue]\n", "are capital letters, such as"),
+        (
+            "key: a\nfile: riddles.jsonl\nanswer_type: text\nlicense: MIT\n",
+            r"unknown key 'license' \(did you mean 'licence'\?\)",
+        ),
+        ("key: a\nfile: riddles.jsonl\nanswer_type: choice\nchoices: [A]\n", "choices are two or more, all different"),
+        ("key: a\nfile: riddles.jsonl\nanswer_type: word\nchoices: [yes, no]\n", "quote them"),
+        ("key: a\nfile: riddles.jsonl\nanswer_type: word\nchoices: [new york, x]\n", "single words of letters"),
+        ("key: gsm8k\nfile: riddles.jsonl\nanswer_type: text\n", "there is a task 'gsm8k' already"),
+        ("key: a\nkey: b\nfile: riddles.jsonl\nanswer_type: text\n", "'key' is there twice, line 1"),
+        ("file: riddles.jsonl\nanswer_type: text\n", "riddles.yaml: 'key' is missing"),
+        ("", "riddles.yaml: must be a mapping of keys to values, and is empty"),
+        ("[1]", "must be a mapping of keys to values, and is a list"),
         ("key: A b\nfile: riddles.jsonl\nanswer_type: text\n", "key: String should match pattern"),
     ],
 )
 def test_a_bad_definition_is_named(definition: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(FtcotError, match=message):
         load_task(TaskSettings(key=write(tmp_path, [{"question": "q", "answer": "A"}], definition)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"), [(1.0, "1"), ("1,000", "1,000"), (18.5, None), ("1e3", None), ("+5", None), (" 18 ", "18")]
+)
+def test_whole_numbers_in_digits(answer: object, gold: str | None, tmp_path: Path) -> None:
+    definition = "key: sums\nfile: riddles.jsonl\nanswer_type: integer\n"
+    key = write(tmp_path, [{"question": "q", "answer": answer}], definition)
+    if gold is None:
+        with pytest.raises(FtcotError, match=r"line 1: answer .* is not a whole number in digits"):
+            load_task(TaskSettings(key=key))
+    else:
+        assert load_task(TaskSettings(key=key)).questions[0].answer == gold
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    key = write(tmp_path, [{"question": "q", "answer": "A"}])
+    file = tmp_path / "riddles.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_task(TaskSettings(key=key)).questions[0].question == "q"
+    file.write_bytes('{"question": "é", "answer": "A"}'.encode("latin-1"))
+    with pytest.raises(FtcotError, match=r"riddles\.jsonl: not UTF-8 text \(byte 14\)"):
+        load_task(TaskSettings(key=key))
 
 
 def test_missing_files(tmp_path: Path) -> None:

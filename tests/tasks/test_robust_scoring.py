@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,64 @@ def test_robust_finds_at_least_what_the_paper_finds(shared: Path) -> None:
     assert total > 5000
     assert lost < total / 200
     assert gained > 3 * lost
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "gold", "prefix"),
+    [
+        ("gsm8k", "\\boxed{1{,}234}", "1234", None),
+        ("gsm8k", "The answer is 1.5 million.", "1500000", P),
+        ("gsm8k", "$18k", "18000", None),
+        ("gsm8k", "答案是18。", "18", P),
+        ("gsm8k", "So it costs €18,00", "18", P),
+        ("gsm8k", "1. Compute 2 * 6 = 12\n2. Add 6 to get 18\n\n**18**", "18", None),
+        ("svamp", "5 and a half", "5.5", None),
+        ("svamp", "half", "0.5", None),
+        ("last_letter_concatenation", "**Answer:** yynd", "yynd", None),
+        ("last_letter_concatenation", "### Answer\n\nyynd", "yynd", None),
+        ("last_letter_concatenation", '{"answer": "yynd"}', "yynd", None),
+        ("last_letter_concatenation", "y + y + n + d = yynd", "yynd", None),
+        ("last_letter_concatenation", "The concatenated string is yynd.", "yynd", None),
+        ("last_letter_concatenation", "\\boxed{\\texttt{yynd}}", "yynd", P),
+        ("last_letter_concatenation", "- Amy: y\n- Bo: o\n\n**yo**", "yo", P),
+        ("last_letter_concatenation", "yynd is the answer.", "yynd", None),
+        ("aqua", "The answer is not A; it is C.", "C", None),
+        ("aqua", "C\n\nExplanation: A is too far, B is closed.", "C", P),
+        ("aqua", "I'd pick option (C) because A and B are wrong.", "C", P),
+        ("aqua", "A is wrong. B is wrong. C is right.", "C", None),
+        ("strategy_qa", "The answer is not yes. It is no.", "No", None),
+        ("strategy_qa", "Yes, because no one flipped it.", "Yes", P),
+        ("strategy_qa", "The answer is true.", "Yes", None),
+    ],
+)
+def test_what_a_hostile_reader_wrote_before_reading_the_code(
+    key: str, text: str, gold: str, prefix: str | None
+) -> None:
+    verdict = score(TASKS[key], text, gold, prefix, "robust")
+    assert verdict.correct, verdict
+
+
+@pytest.mark.parametrize(("text", "gold"), [("18 thousand", "18"), ("18²", "18"), ("1e999", "18"), ("-", "0")])
+def test_numbers_that_only_look_right(text: str, gold: str) -> None:
+    assert not score(TASKS["gsm8k"], text, gold, None, "robust").correct
+
+
+@pytest.mark.parametrize("text", ["-", ".", "**", "---", "\\boxed{", "</think>"])
+def test_marks_alone_are_no_answer(text: str) -> None:
+    task = dataclasses.replace(TASKS["gsm8k"], answer_type="text")
+    assert not score(task, text, "5", None, "robust").correct
+
+
+def test_signs_matter_in_text() -> None:
+    task = dataclasses.replace(TASKS["gsm8k"], answer_type="text")
+    for text, gold in (("-5", "5"), ("3.14", "3 14"), ("C++", "C#")):
+        assert not score(task, text, gold, None, "robust").correct
+
+
+@pytest.mark.parametrize("piece", ["<think>", "<think>a</think>", "END ", "\\boxed{", "answer is ", "1/", "(A", "one "])
+def test_long_repetitions_are_read_in_linear_time(piece: str) -> None:
+    began = time.process_time()
+    for key in ("gsm8k", "aqua", "strategy_qa", "last_letter_concatenation"):
+        for prefix in (None, P):
+            score(TASKS[key], piece * 5000, "18", prefix, "robust")
+    assert time.process_time() - began < 5

@@ -96,7 +96,7 @@ def test_no_text_raises_and_correct_implies_contained(
 
 @pytest.mark.parametrize(
     ("predictions", "winner", "share"),
-    [(["3", "4", "3", None], "3", 0.5), ([None, None], None, 0.0), (["4", "3"], "4", 0.5), ([], None, 0.0)],
+    [(["3", "4", "3", None], "3", 0.5), ([None, None], None, 0.0), (["4", "3"], None, 0.0), ([], None, 0.0)],
 )
 def test_majority(predictions: list[str | None], winner: str | None, share: float) -> None:
     assert majority(TASKS["multiarith"], predictions, "paper") == (winner, share)
@@ -104,7 +104,7 @@ def test_majority(predictions: list[str | None], winner: str | None, share: floa
 
 def test_majority_by_the_rules_of_equality() -> None:
     assert majority(TASKS["multiarith"], ["18.0", "7", "18"], "robust") == ("18.0", 2 / 3)
-    assert majority(TASKS["multiarith"], ["7", "18.0", "18"], "paper") == ("7", 1 / 3)
+    assert majority(TASKS["multiarith"], ["7", "18.0", "18"], "paper") == (None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_majority_by_the_rules_of_equality() -> None:
     [
         ("aqua", "F", "answer 'F' is not one of its choices A, B, C, D, E"),
         ("coin_flip", "maybe", "answer 'maybe' is neither yes nor no"),
-        ("gsm8k", "1,2O0", "answer '1,2O0' is not a number"),
-        ("svamp", "nan", "answer 'nan' is not a number"),
+        ("gsm8k", "1,2O0", "answer '1,2O0' is not a whole number in digits"),
+        ("svamp", "nan", "answer 'nan' is not a number in digits"),
         ("last_letter_concatenation", "ab1", "answer 'ab1' is not letters only"),
         ("gsm8k", "1,200", None),
         ("strategy_qa", "Yes", None),

@@ -106,9 +106,8 @@ def test_chat_messages() -> None:
     template = get_template("zs_cot", "chat")
     first = {"role": "user", "content": "Why?\n\nLet's think step by step."}
     assert template.messages(" Why? ") == [first]
-    asked = template.answer_messages("Why?", "Because.")
-    assert [message["role"] for message in asked] == ["user", "assistant", "user"]
-    assert asked[1]["content"] == "Because."
+    asked = template.answer_prompt(first["content"], " Because. ")
+    assert asked.startswith("Why?\n\nLet's think step by step.\n\nBecause.\n\nTherefore, what is the answer?")
     assert {name for name in TEMPLATE_NAMES if get_template(name, "chat").chat} == set(TEMPLATE_NAMES)
 
 

@@ -12,7 +12,7 @@ from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import Kind, answer_prompt, get_template, zero_shot_cot_prompt
 from ftcot_jax.teacher.completion import Completion
 from ftcot_jax.teacher.ledger import Sample
-from ftcot_jax.teacher.plan import PromptPlan, plan_of, zero_shot_cot
+from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.wire import split_thinking
 from tests.teacher.asking import QUESTIONS, ask, assert_whole, know, teacher
@@ -65,7 +65,7 @@ def test_two_steps_over_chat(tmp_path: Path) -> None:
 
 def test_a_chat_goes_on_in_turns(tmp_path: Path) -> None:
     with FaultServer().serving() as server:
-        sampled = run(server, tmp_path / "ledger", zero_shot_cot("chat"))
+        sampled = run(server, tmp_path / "ledger", plan_of(get_template("zs_cot", "chat")))
     row = first_row(sampled)
     assert len(sampled.completions) == 12
     assert server.bodies[0]["messages"] == [{"role": "user", "content": row.reasoning_prompt}]

@@ -20,7 +20,7 @@ QUESTIONS = {3: Question(3, "How many?", "7")}
 
 
 def write(path: Path, **changes: Any) -> Path:
-    row = dataclasses.asdict(ROW) | changes
+    row = ROW.row() | changes
     path.write_text(json.dumps({"metadata": {"base_model": "m"}, "data": {"3": [row]}}))
     return path
 
@@ -32,6 +32,23 @@ def test_round_trip(tmp_path: Path) -> None:
     assert back.completions == rows
     assert back.metadata == {"base_model": "m", "epoch": None}
     assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_what_the_authors_local_students_wrote_and_what_others_add_is_kept(tmp_path: Path) -> None:
+    row = {
+        "sample_index": 3,
+        "completion_index": 0,
+        "question": "q",
+        "answer": "7",
+        "prompt": "p",
+        "completion": "\ud800",
+    }
+    content = {"metadata": {}, "data": {"3": [row | {"note": [1]}], "5": [row | {"sample_index": 5}]}}
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    file = read_completions(tmp_path / "c.json")
+    assert file.completions[0].finish_reason is None
+    write_completions(tmp_path / "d.json", file.metadata, file.completions)
+    assert json.loads((tmp_path / "d.json").read_text()) == content
 
 
 def test_every_published_file_reads_back_equal(shared: Path, tmp_path: Path) -> None:
@@ -62,12 +79,12 @@ def test_bad_rows_are_named(changes: dict[str, Any], message: str, tmp_path: Pat
 def test_missing_fields_files_questions_and_bad_json(tmp_path: Path) -> None:
     with pytest.raises(FtcotError, match=r"c\.json, sample_index 3, completion_index 0: the task has no question 3"):
         import_completions(write(tmp_path / "c.json"), {})
-    row = dataclasses.asdict(ROW)
+    row = ROW.row()
     del row["prompt"]
     (tmp_path / "c.json").write_text(json.dumps({"data": {"3": [row]}}))
     with pytest.raises(FtcotError, match="row 0: 'prompt' is missing"):
         read_completions(tmp_path / "c.json")
-    (tmp_path / "c.json").write_text(json.dumps({"data": {"3": [dataclasses.asdict(ROW)] * 2}}))
+    (tmp_path / "c.json").write_text(json.dumps({"data": {"3": [ROW.row()] * 2}}))
     with pytest.raises(FtcotError, match="row 1: completion_index 0 is there twice"):
         read_completions(tmp_path / "c.json")
     (tmp_path / "c.json").write_text('{"data": {\n "3": [')
