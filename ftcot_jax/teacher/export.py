@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,10 +17,11 @@ from ftcot_jax.errors import UsageError
 from ftcot_jax.teacher.completion import Completion, write_completions
 
 _ROWS_A_GROUP = 16_384
+_NAMES = [field.name for field in dataclasses.fields(Completion) if field.name not in ("extra", "absent")]
 _COLUMNS = pa.schema(
     [
-        pa.field(field.name, pa.int64() if field.type == "int" else pa.string(), nullable="None" in str(field.type))
-        for field in dataclasses.fields(Completion)
+        *(pa.field(name, pa.int64() if name.endswith("_index") else pa.string()) for name in _NAMES),
+        pa.field("extra", pa.string()),  # JSON of whatever else a row that was read holds
     ]
 )
 
@@ -48,8 +50,13 @@ def _write_parquet(final: Path, metadata: Mapping[str, Any], completions: Iterab
     schema = _COLUMNS.with_metadata({name: str(value) for name, value in metadata.items() if value is not None})
     rows, count = iter(completions), 0
     with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        while group := [dataclasses.asdict(row) for row in itertools.islice(rows, _ROWS_A_GROUP)]:
+        while group := [_row(row) for row in itertools.islice(rows, _ROWS_A_GROUP)]:
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             count += len(group)
     partial.replace(final)
     return count
+
+
+def _row(completion: Completion) -> dict[str, Any]:
+    extra = json.dumps(dict(completion.extra), ensure_ascii=False) if completion.extra else None
+    return {name: getattr(completion, name) for name in _NAMES} | {"extra": extra}

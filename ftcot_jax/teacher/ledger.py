@@ -23,43 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.teacher.ledger_layout import FIRST_LAYOUT, SECOND_LAYOUT
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS attempts (
-  id INTEGER PRIMARY KEY,
-  request TEXT NOT NULL,
-  numbers TEXT NOT NULL,
-  sent_at REAL NOT NULL,
-  outcome TEXT,
-  prompt_tokens INTEGER,
-  completion_tokens INTEGER
-);
-CREATE TABLE IF NOT EXISTS samples (
-  request TEXT NOT NULL,
-  number INTEGER NOT NULL,
-  text TEXT NOT NULL,
-  finish_reason TEXT,
-  attempt INTEGER NOT NULL REFERENCES attempts (id),
-  PRIMARY KEY (request, number)
-) WITHOUT ROWID;
-"""
-# Added to ledgers of the first layout as well: they go on without buying anything again.
-_SECOND_LAYOUT = """
-ALTER TABLE attempts ADD COLUMN owner INTEGER;
-ALTER TABLE attempts ADD COLUMN job INTEGER;
-ALTER TABLE attempts ADD COLUMN cost REAL;
-ALTER TABLE attempts ADD COLUMN duplicates INTEGER;
-ALTER TABLE samples ADD COLUMN reasoning TEXT;
-UPDATE attempts SET outcome = 'unknown: its process ended' WHERE outcome IS NULL;
-CREATE TABLE owners (id INTEGER PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, beat INTEGER NOT NULL);
-CREATE TABLE jobs (id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, step TEXT NOT NULL, UNIQUE (dataset, step));
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX open_attempts ON attempts (request) WHERE outcome IS NULL;
-PRAGMA user_version = 2;
-"""
 
 
 class Sample(NamedTuple):
@@ -169,7 +136,7 @@ class Ledger:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA cache_size = -65536")
             self._db.execute("PRAGMA wal_autocheckpoint = 8192")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(FIRST_LAYOUT)
             self._register()
         except sqlite3.DatabaseError as error:
             raise FtcotError(f"{file}: not a ledger ({error}); move it away to start a new one") from error
@@ -335,7 +302,7 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             if self._one("PRAGMA user_version") < 2:
-                for statement in _SECOND_LAYOUT.split(";"):
+                for statement in SECOND_LAYOUT.split(";"):
                     self._db.execute(statement)
             row = (_machine(), os.getpid())
             self._owner = self._db.execute("INSERT INTO owners (machine, pid, beat) VALUES (?, ?, 0)", row).lastrowid

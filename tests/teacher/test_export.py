@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,9 +27,19 @@ def test_json_and_parquet_hold_the_same(tmp_path: Path) -> None:
     assert back.metadata == METADATA
     assert back.completions == list(sampled.completions)
     table = pq.read_table(tmp_path / "c.parquet")
-    assert [Completion(**row) for row in table.to_pylist()] == back.completions
+    rows = table.to_pylist()
+    assert {row.pop("extra") for row in rows} == {None}
+    assert [Completion(**row) for row in rows] == back.completions
     assert table.schema.metadata[b"base_model"] == b"teacher"
     assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".parquet", ""}
+
+
+def test_parquet_keeps_what_else_a_row_holds(tmp_path: Path) -> None:
+    row = Completion(1, 0, "q", "a", None, None, None, "p", "c", None, extra={"score": 0.5, "who": "ü"})
+    assert export(tmp_path / "c.parquet", {}, [row]) == 1
+    (back,) = pq.read_table(tmp_path / "c.parquet").to_pylist()
+    assert json.loads(back["extra"]) == row.extra
+    assert (back["sample_index"], back["reasoning_prompt"]) == (1, None)
 
 
 def test_a_ledger_half_full_gives_what_is_finished(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ftcot_jax.tasks.question import Question
 from ftcot_jax.teacher import ledger as ledger_module
 from ftcot_jax.teacher.group_commit import GroupCommit
 from ftcot_jax.teacher.ledger import IdentityMaker, Intent, Ledger, Outcome, Sample, request_identity
+from ftcot_jax.teacher.ledger_layout import FIRST_LAYOUT
 from ftcot_jax.teacher.sampler import sample
 from tests.teacher.asking import ask, assert_whole, know, teacher
 from tests.teacher.fault_server import FaultServer, hang
@@ -64,7 +65,7 @@ def test_identity_is_content() -> None:
 
 def test_a_ledger_of_the_first_layout_goes_on(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as db:
-        db.executescript(ledger_module._SCHEMA)
+        db.executescript(FIRST_LAYOUT)
         db.execute("INSERT INTO attempts VALUES (1, 'r', '[0, 1]', 1.0, 'answered', 5, 6)")
         db.execute("INSERT INTO attempts VALUES (2, 'r', '[2]', 1.0, NULL, NULL, NULL)")
         db.execute("INSERT INTO samples VALUES ('r', 0, 'text', 'stop', 1)")

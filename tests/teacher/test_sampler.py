@@ -94,7 +94,7 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
 def test_a_ledger_that_cannot_grow_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own page limit stands in for a full disk; with room again the run goes on."""
     small = "PRAGMA max_page_count = 14;"
-    monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + small)
+    monkeypatch.setattr(ledger_module, "FIRST_LAYOUT", ledger_module.FIRST_LAYOUT + small)
     with FaultServer().serving() as server:
         with pytest.raises(FtcotError, match=r"the ledger cannot be written \(database or disk is full\)"):
             ask(server, tmp_path / "ledger", diversity=40)
