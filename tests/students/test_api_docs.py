@@ -14,7 +14,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "api_students.md"
 
 
 def test_settings_of_the_page() -> None:
-    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)]
+    shown = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    ]
     assert [list(block) for block in shown] == [["batch"], ["batch"], ["api_student"]]
     assert BatchFileSettings(**shown[0]["batch"]).runner == "api"
     assert BatchFileSettings(**shown[1]["batch"]).command is not None
