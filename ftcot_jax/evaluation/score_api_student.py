@@ -54,10 +54,8 @@ def score_api_student(
     sampling: dict[str, Any] = {"temperature": 0.0, limit: settings.max_tokens}
     if asked.stop:
         sampling["stop"] = list(asked.stop)
-    with ApiState(folder) as state:
-        answers = ask_student(
-            open_account(settings), state, model, sampling, chat, prompts, settings.concurrency, on_progress
-        )
+    with open_account(settings) as account, ApiState(folder) as state:
+        answers = ask_student(account, state, model, sampling, chat, prompts, settings.concurrency, on_progress)
     texts = ["" if sample is None else sample.text for sample in answers.samples]
     reasons = ["refused" if sample is None else sample.finish_reason for sample in answers.samples]
     scores = score_texts(task, questions, asking, prompts, texts, reasons)

@@ -84,8 +84,7 @@ def fine_tune(
     """
     if not pairs:
         raise FtcotError("api_student: no training pairs were selected; check the completions and select:")
-    account = open_account(settings)
-    with ApiState(folder) as state:
+    with open_account(settings) as account, ApiState(folder) as state:
         made = export_pairs(pairs, questions, template, _FORMS[settings.form], folder / "training")
         content = _content(settings, made.read_bytes())
         # A job that failed and was told has its row; the next attempt is another job, with another key.

@@ -92,8 +92,10 @@ def sample_by_batch(
       BudgetSpent: the next files may cost more than is left of `teacher.budget`.
       FtcotError: the API or the command fails; everything finished is kept.
     """
-    with ApiState(folder) as state, contextlib.closing(Ledger(ledger)) as book:
-        sampler = _BatchSampler(teacher, batch, state, book, Stockroom(teacher, plan, book, dataset), on_progress, say)
+    with contextlib.ExitStack() as stack:
+        state, book = stack.enter_context(ApiState(folder)), stack.enter_context(contextlib.closing(Ledger(ledger)))
+        room = Stockroom(teacher, plan, book, dataset)
+        sampler = _BatchSampler(teacher, batch, state, book, room, on_progress, say, stack)
         refused = sampler.sample(questions)
         account, report, batches = book.account(), book.report(), sampler.account()
     return BatchSampled(Purchases(teacher, questions, ledger, plan, dataset), refused, account, report, batches)
@@ -109,6 +111,7 @@ class _BatchSampler:
         room: Stockroom,
         on_progress: Progress,
         say: Callable[[str], None],
+        stack: contextlib.ExitStack,
     ) -> None:
         self._teacher, self._batch, self._state, self._ledger, self._room = teacher, batch, state, ledger, room
         self._on_progress, self._say = on_progress, say
@@ -118,12 +121,14 @@ class _BatchSampler:
         if batch.runner == "api":
             if len(teacher.endpoints) != 1:
                 raise UsageError("teacher.batch: runner api needs one teacher.endpoint")
-            account = OpenAIAccount(
-                teacher.endpoints[0],
-                teacher.key_env,
-                timeout_seconds=teacher.timeout_seconds,
-                attempts=teacher.attempts,
-                settle_seconds=batch.settle_seconds,
+            account = stack.enter_context(
+                OpenAIAccount(
+                    teacher.endpoints[0],
+                    teacher.key_env,
+                    timeout_seconds=teacher.timeout_seconds,
+                    attempts=teacher.attempts,
+                    settle_seconds=batch.settle_seconds,
+                )
             )
             url = f"/v1{room.first.wire.path}"
             self._runner: Runner = RemoteBatches(account, state, batch, url, say, self._report)

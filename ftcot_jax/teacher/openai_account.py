@@ -73,6 +73,12 @@ class OpenAIAccount:
             base_url=self.endpoint, api_key=self._key or "none", max_retries=0, timeout=timeout_seconds
         )
 
+    def __enter__(self) -> OpenAIAccount:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.close()
+
     def read(self, call: Callable[[], T]) -> T:
         """Returns what a request without effect answers, asking again while that can help.
 
