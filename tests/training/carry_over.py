@@ -92,7 +92,8 @@ def multiarith(shared: Path, tokenizer: str) -> Records:
 
     data = load_task(TaskSettings(key="multiarith", mirror=str(shared / "data" / "upstream")))
     judged = judge(data, import_completions(shared / COMPLETIONS, data.questions))
-    pairs = [pair for pair in rationale_pairs(data, judged, get_template("ft_cot_token")) if pair.correct]
+    template = get_template("ft_cot_token")
+    pairs = [pair for pair in rationale_pairs(data, judged, template, template.prompt) if pair.correct]
     words = transformers.AutoTokenizer.from_pretrained(shared / "models" / tokenizer)
 
     def encode(texts: Any) -> list[list[int]]:
