@@ -502,7 +502,7 @@ def test_a_file_that_is_no_state(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own page limit stands in for a full disk; the answers that did not fit are still at the API."""
     with ApiServer().serving() as server:
-        monkeypatch.setattr(ledger_module, "_SCHEMA", ledger_module._SCHEMA + "PRAGMA max_page_count = 24;")
+        monkeypatch.setattr(ledger_module, "FIRST_LAYOUT", ledger_module.FIRST_LAYOUT + "PRAGMA max_page_count = 24;")
         with pytest.raises(FtcotError, match=r"cannot be written \(database or disk is full\); what came before"):
             ask(server, tmp_path, diversity=100)
         monkeypatch.undo()
