@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 import email.utils
 import json
-import os
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
 from ftcot_jax.errors import FtcotError, UsageError, nearest
+from ftcot_jax.teacher.key import read_key
 from ftcot_jax.teacher.limits import AdaptiveLimit, Bucket, backoff
 from ftcot_jax.teacher.settings import TeacherSettings
 from ftcot_jax.teacher.wire import Answer, Lost, Passing, Throttled, Wire, check_status
@@ -71,7 +72,7 @@ class Endpoint:
         self.deaths = 0
         self._session, self._settings = session, settings
         self._loop = asyncio.get_running_loop()
-        self._key = os.environ.get(settings.key_env)
+        self._key = read_key(settings.key_env)
         self._headers = {"Content-Type": "application/json"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
@@ -217,7 +218,7 @@ def _seconds(after: str | None, date: str | None) -> float | None:
     if after is None:
         return None
     try:
-        return max(0.0, float(after))
+        return max(0.0, float(after)) if math.isfinite(float(after)) else None
     except ValueError:
         pass
     try:

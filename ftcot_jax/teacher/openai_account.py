@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.api_state import ApiState
+from ftcot_jax.teacher.key import read_key
 
 if TYPE_CHECKING:
     import openai
@@ -241,18 +241,6 @@ class OpenAIAccount:
         if status in (408, 409) or status >= 500:
             return Again(f"HTTP {status}", _seconds(error.response.headers.get("Retry-After")), effect_known=False)
         return RefusedRequest(f"{self.endpoint}: HTTP {status}: {message}", status)
-
-
-def read_key(key_env: str) -> str | None:
-    """The API key, None if the variable is unset.
-
-    Raises:
-      UsageError: it has characters no HTTP header may hold; the message does not show it.
-    """
-    key = os.environ.get(key_env, "").strip()
-    if not all("!" <= letter <= "~" for letter in key):
-        raise UsageError(f"{key_env}: the key has blanks or characters that no API key has; set it again")
-    return key or None
 
 
 def with_id(answer: T) -> T:

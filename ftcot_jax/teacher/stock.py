@@ -94,8 +94,9 @@ class Stockroom:
                 stock.answers = {prompt: Want(prompt, request, [0], {}) for prompt, request in missing.items()}
 
     def _second_prompts(self, stock: Stock) -> Iterator[str]:
-        for sample in stock.first.have.values():
-            prompt = self._second_prompt(stock, sample)
+        for number, sample in stock.first.have.items():
+            # The ledger may hold more than this D asks for.
+            prompt = self._second_prompt(stock, sample) if number < self._settings.diversity else None
             if prompt is not None:
                 yield prompt
 

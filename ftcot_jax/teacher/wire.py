@@ -92,8 +92,8 @@ class Wire:
                 for choice in choices:
                     if len(samples[choice["index"] // count]) < count:
                         samples[choice["index"] // count].append(self._sample(choice))
-            usage = raw.get("usage") or {}
-            tokens = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+            usage = raw.get("usage")
+            tokens = (_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             if body.lstrip().startswith(b"<"):  # a proxy's error page costs nothing; half an answer was paid for
                 raise Passing("HTTP 200 with an HTML page") from error
@@ -111,10 +111,18 @@ class Wire:
             text = said.get("content") or said.get("refusal") or ""
             reasoning = said.get("reasoning_content") or said.get("reasoning") or None
         else:
-            text = choice["text"]
+            text = choice["text"] or ""
+        if not text.isascii():
+            text = text.encode(errors="replace").decode()  # half of a character cannot be stored
         for stop in self._stops:  # some servers leave the stop string in the text
             text = text.partition(stop)[0]
-        return Sample(str(text), choice.get("finish_reason"), reasoning)
+        return Sample(text, choice.get("finish_reason"), reasoning)
+
+
+def _count(usage: Any, name: str) -> int:
+    """A count of tokens; 0 if it is none, for an answer that was paid for must not be lost for it."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count < 2**53 else 0
 
 
 def _index(choice: Mapping[str, Any]) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from ftcot_jax.errors import FtcotError
+from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.teacher import endpoint
 from ftcot_jax.teacher.sampler import sample
 from tests.teacher.asking import QUESTIONS, ask, assert_whole, know, teacher
@@ -253,3 +254,70 @@ def test_a_server_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
         pytest.raises(FtcotError, match=r"failed 3 times in a row \(HTTP 500\)"),
     ):
         ask(server, tmp_path / "ledger", attempts=3)
+
+
+@pytest.mark.parametrize("usage", [None, [1], "many", {"prompt_tokens": "3" * 30, "completion_tokens": 2**70}, {}])
+def test_an_answer_with_a_strange_usage_is_kept(usage: Any, tmp_path: Path) -> None:
+    server = FaultServer()
+
+    async def play(request: Any, body: dict[str, Any]) -> web.Response:
+        return web.json_response(server.complete(body, body["n"]) | {"usage": usage})
+
+    server.always = play
+    with server.serving():
+        sampled = ask(server, tmp_path / "ledger")
+    assert_whole(sampled)
+    assert set(server.bought.values()) == {1}
+    assert (sampled.account.failed, sampled.account.completion_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(("written", "kept"), [("half \ud83d", "half ?"), (None, ""), ("nul \0", "nul \0")])
+def test_texts_that_are_hard_to_keep(written: str | None, kept: str, tmp_path: Path) -> None:
+    server = FaultServer()
+
+    async def play(request: Any, body: dict[str, Any]) -> web.Response:
+        answer = server.complete(body, body["n"])
+        for choice in answer["choices"]:
+            choice["text"] = written
+        return web.json_response(answer)
+
+    server.always = play
+    with server.serving():
+        sampled = ask(server, tmp_path / "ledger", diversity=1)
+    assert {row.reasoning_completion for row in sampled.completions} == {kept}
+    assert set(server.bought.values()) == {1}
+
+
+def test_a_lower_diversity_buys_no_answers_for_texts_beyond_it(tmp_path: Path) -> None:
+    server = FaultServer()
+
+    async def no_answers(request: Any, body: dict[str, Any]) -> web.Response | None:
+        return web.Response(status=401) if "Therefore" in str(body["prompt"]) else None
+
+    server.always = no_answers
+    with server.serving():
+        with pytest.raises(FtcotError, match="API key"):
+            ask(server, tmp_path / "ledger", diversity=6)
+        server.always = None
+        bought = server.bought.total()
+        sampled = ask(server, tmp_path / "ledger", diversity=2)
+    assert_whole(sampled, diversity=2)
+    texts = 2 * len(QUESTIONS)
+    assert server.bought.total() - bought <= 2 * texts
+
+
+def test_a_retry_after_without_end_is_not_believed(tmp_path: Path) -> None:
+    server = FaultServer(script=[None, status(429, headers={"Retry-After": "inf"})])
+    with server.serving():
+        assert_whole(ask(server, tmp_path / "ledger"))
+
+
+def test_a_key_that_no_header_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FaultServer()
+    with server.serving():
+        monkeypatch.setenv("OPENAI_API_KEY", "planted\nkey")
+        with pytest.raises(UsageError, match="OPENAI_API_KEY: the key has blanks or characters that no API key has"):
+            ask(server, tmp_path / "ledger")
+        monkeypatch.setenv("OPENAI_API_KEY", "planted\n")
+        assert_whole(ask(server, tmp_path / "ledger"))
+    assert server.keys == {"Bearer planted"}
