@@ -91,6 +91,12 @@ def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None
     _stage("report", recipe, overrides, out)
 
 
+@app.command("api-student")
+def api_student(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+    """Students fine-tuned and served by an API: curated, trained there, and scored."""
+    _stage("api_student", recipe, overrides, out)
+
+
 @app.command()
 def export(
     source: Annotated[str, typer.Argument(help="A recipe whose student is trained, or a student's folder.")],

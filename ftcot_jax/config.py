@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.records.tokenize import RecordSettings
+from ftcot_jax.students.api_settings import ApiStudentSettings
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.sweeps.grid import Point, SweepSettings, expand
 from ftcot_jax.tasks.scoring import Scoring
@@ -50,12 +51,30 @@ class Recipe(BaseModel):
     scoring: Scoring = Field(
         "paper", description="paper: the reference's rules, with what they get wrong; robust: what a reader would say."
     )
-    student: StudentSettings
+    student: StudentSettings | None = Field(None, description="A student of ours; exclusive with api_student.")
+    api_student: ApiStudentSettings | None = Field(None, description="A student fine-tuned and served by an API.")
     records: RecordSettings = RecordSettings()
     train: TrainSettings = TrainSettings()
     mesh: MeshSettings = MeshSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     sweep: SweepSettings = SweepSettings()
+
+    @model_validator(mode="after")
+    def _one_student(self) -> Recipe:
+        if (self.student is None) == (self.api_student is None):
+            raise ValueError("give either student or api_student")
+        return self
+
+    @property
+    def own_student(self) -> StudentSettings:
+        """The student that runs here.
+
+        Raises:
+          UsageError: it is an API's.
+        """
+        if self.student is None:
+            raise UsageError(f"{self.name}: its student lives at an API; use `ftcot api-student`")
+        return self.student
 
     @property
     def folder(self) -> str:
@@ -110,16 +129,23 @@ def _trial(raw: Mapping[str, Any], point: Point, path: str) -> TrialRecipe:
     for key, value in point.overlay.items():
         _assign(overlaid, key, value, f"{path}: sweep axis '{key}'")
     recipe = _validate(overlaid, f"{path}: sweep point '{point.name}'")
-    return TrialRecipe(arm=point.arm or recipe.name, name=point.name or recipe.name, recipe=_with_seeds(recipe))
+    return TrialRecipe(
+        arm=point.arm or recipe.name, name=point.name or recipe.name, recipe=_with_seeds(recipe, raw.get("seed") or 0)
+    )
 
 
-def _with_seeds(recipe: Recipe) -> Recipe:
-    """Fills every seed left open with the recipe's own."""
+def _with_seeds(recipe: Recipe, base_seed: int) -> Recipe:
+    """Fills every seed left open with the recipe's own.
+
+    A teacher that is paid for keeps the seed from before the grid: trials that differ in their seed share what was
+    bought, as the paper's do. One of our own on loopback costs nothing and varies with the trial.
+    """
     parts: dict[str, Any] = {}
     for part in ("task", "teacher", "train"):
         settings = getattr(recipe, part)
         if settings is not None and settings.seed is None:
-            parts[part] = settings.model_copy(update={"seed": recipe.seed})
+            shared = part == "teacher" and settings.loopback is None
+            parts[part] = settings.model_copy(update={"seed": base_seed if shared else recipe.seed})
     return recipe.model_copy(update=parts)
 
 

@@ -35,7 +35,7 @@ from ftcot_jax.teacher.completion import Completion, import_completions, read_co
 from ftcot_jax.teacher.estimate import estimate
 from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.plan import PromptPlan, plan_of
-from ftcot_jax.teacher.sampler import sample
+from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.settings import TeacherSettings
 from ftcot_jax.text_files import json_text
 
@@ -183,16 +183,29 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
         return import_completions(Path(teacher.import_path), data.questions), {}
     ledger = _ledger(place)
     ledger.parent.mkdir(parents=True, exist_ok=True)
+    plan = _plan(place, recipe, teacher)
+
+    def say(line: str) -> None:
+        place.say(f"sample: {line}")
+
     with show_progress("sample") as update:
-        sampled = sample(
-            teacher,
-            _asked(data),
-            ledger,
-            lambda tally: update(tally.done, tally.total, tally.note),
-            plan=_plan(place, recipe, teacher),
-            dataset=data.task.key,
-            say=lambda line: place.say(f"sample: {line}"),
-        )
+        if teacher.batch is not None:
+            from ftcot_jax.teacher.batch_api import sample_by_batch  # the API's package is slow to import
+
+            files = Path(place.folder / "batches" / digest(teacher.identity()))
+            sampled: Sampled = sample_by_batch(
+                teacher, teacher.batch, _asked(data), ledger, files, update, plan=plan, dataset=data.task.key, say=say
+            )
+        else:
+            sampled = sample(
+                teacher,
+                _asked(data),
+                ledger,
+                lambda tally: update(tally.done, tally.total, tally.note),
+                plan=plan,
+                dataset=data.task.key,
+                say=say,
+            )
     if sampled.refused:
         index, reason = next(iter(sampled.refused.items()))
         place.say(f"sample: the teacher refused {len(sampled.refused)} questions, the first {index}: {reason}")

@@ -142,6 +142,6 @@ def _evaluate_trained(place: Place, job: Job) -> Artifact:
             f"{trained.path} to train it again, or set evaluate.selection=last"
         )
     saved = load_student(
-        StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.student.dtype)
+        StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.own_student.dtype)
     )
     return evaluate_params(place, job, job.steps, saved.load())

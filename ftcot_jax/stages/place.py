@@ -23,7 +23,7 @@ from ftcot_jax.tasks.exemplars import Exemplars, load_exemplars
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
-from ftcot_jax.tasks.templates import Template, get_template
+from ftcot_jax.tasks.templates import Kind, Template, get_template
 
 
 @dataclasses.dataclass
@@ -63,8 +63,13 @@ class Place:
 
     def template(self, recipe: Recipe) -> Template:
         """The recipe's template in the student's form, its exemplars filled in."""
-        template = get_template(recipe.template, "chat" if recipe.chat else self.student(recipe).kind)
+        template = get_template(recipe.template, self._kind(recipe))
         return template.with_exemplars(self.exemplars(recipe).text) if template.needs_exemplars else template
+
+    def _kind(self, recipe: Recipe) -> Kind:
+        if recipe.api_student is not None:
+            return "chat" if recipe.api_student.form == "chat" else "api"
+        return "chat" if recipe.chat else self.student(recipe).kind
 
     def exemplars(self, recipe: Recipe) -> Exemplars:
         """The few-shot exemplars of the recipe's task."""
@@ -76,10 +81,11 @@ class Place:
         Raises:
           UsageError: it is to be asked by chat and has no chat template.
         """
-        template, student = self.template(recipe), self.student(recipe)
+        template = self.template(recipe)
         shown = self.exemplars(recipe).sample_indices if recipe.template == "fs_cot" else ()
-        if not template.chat:
+        if not template.chat or recipe.api_student is not None:
             return Asking(template, template.prompt, recipe.scoring, shown)
+        student = self.student(recipe)
         if not student.tokenizer.chat_template:
             raise UsageError(f"{recipe.name}: the student's tokenizer has no chat template; set chat=false")
 
@@ -93,7 +99,7 @@ class Place:
     def student(self, recipe: Recipe) -> Student:
         """The recipe's student without its weights, made once however many trials share it."""
         words = tuple(self.task(recipe).vocabulary) or None
-        return _load_student(recipe.student.model_dump_json(), words)
+        return _load_student(recipe.own_student.model_dump_json(), words)
 
 
 @functools.lru_cache(maxsize=64)

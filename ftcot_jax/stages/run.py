@@ -25,6 +25,7 @@ from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
 from ftcot_jax.stages.trials import Job, prepare
+from ftcot_jax.tasks.templates import get_template
 
 Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
 
@@ -49,14 +50,14 @@ def _folder(recipe: Recipe) -> epath.Path:
 
 def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
+    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
     made = {artifact.name: artifact for artifact in (data.collect_completions(place, one) for one in wanted)}
     return "\n".join(f"{artifact.path}: {artifact.manifest['summary']}" for artifact in made.values())
 
 
 def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = Place(_folder(recipe), say)
-    wanted = [spec.recipe for spec in specs if place.template(spec.recipe).has_rationale]
+    wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
     return data.estimate_sampling(place, wanted)
 
 
@@ -80,7 +81,7 @@ def _yields(place: Place, specs: Sequence[TrialRecipe]) -> list[YieldRow]:
     """Rows of every selection that the trials make, their D and seed aside, each under its first trial's name."""
     widest: dict[str, TrialRecipe] = {}
     for spec in specs:
-        if place.template(spec.recipe).has_rationale:
+        if get_template(spec.recipe.template).has_rationale:
             select = spec.recipe.select.model_dump_json(exclude={"diversity"})
             key = f"{data.curate(place, spec.recipe).name} {select}"
             known = widest.setdefault(key, spec)
@@ -159,7 +160,14 @@ def _times(place: Place) -> str:
     return f"seconds in each stage: {parts}"
 
 
+def _api_student(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
+    from ftcot_jax.stages.api_student import api_student  # the API's package is slow to import
+
+    return api_student(_open(recipe), recipe, specs)
+
+
 STAGES: dict[str, Stage] = {
+    "api_student": _api_student,
     "run": _run,
     "sample": _sample,
     "dry_run": _dry_run,

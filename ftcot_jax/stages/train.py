@@ -138,7 +138,7 @@ class _Listener:
         def build(folder: epath.Path) -> dict[str, Any]:
             save_student(job.student, params, Path(folder / "student"))
             if job.student.compute.lora is not None:
-                save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.student.checkpoint))
+                save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.own_student.checkpoint))
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
             (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

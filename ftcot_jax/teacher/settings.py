@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ftcot_jax.teacher.batch_settings import BatchFileSettings
+
 _LOOPBACK_CONTENT = ("slip_rate", "wordings", "orders")
 
 
@@ -50,7 +52,9 @@ class TeacherSettings(BaseModel):
     temperature: float = Field(0.7, ge=0, description="Of the rationale; 0.7 in the paper for D > 1, 0 for its D = 1.")
     max_tokens: int = Field(128, gt=0, description="Longest rationale in the teacher's tokens; 128 in the paper.")
     answer_max_tokens: int = Field(128, gt=0, description="Longest answer text of the second step.")
-    seed: int | None = Field(None, ge=0, description="Sent with each request; default: the recipe's seed.")
+    seed: int | None = Field(
+        None, ge=0, description="Sent with each request; default: the recipe's seed, the same for all trials of a grid."
+    )
     send_seed: bool = Field(True, description="False leaves seeds out of requests, for servers that fail on them.")
     samples_per_request: int = Field(64, gt=0, description="Largest n of a request; the prompt is paid once for all n.")
     concurrency: int = Field(64, gt=0, description="Requests in flight at most, for each endpoint; found by trying.")
@@ -58,6 +62,7 @@ class TeacherSettings(BaseModel):
     tokens_per_minute: float | None = Field(None, gt=0, description="Limit of each endpoint; default: none.")
     timeout_seconds: float = Field(300.0, gt=0, description="A request without an answer for so long is sent again.")
     attempts: int = Field(7, gt=0, description="Tries of one request before the run stops; throttling is not counted.")
+    batch: BatchFileSettings | None = Field(None, description="Buy by batch files, which may take a day.")
     price: Price | None = Field(None, description="Of this model; default: the package's table, if the model is in it.")
     budget: float | None = Field(None, gt=0, description="US dollars this ledger may cost in all; then sampling stops.")
     slip_rate: float = Field(0.08, ge=0, le=1, description="Loopback teacher: chance of a slip at each step.")
@@ -66,13 +71,17 @@ class TeacherSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSettings:
-        if sum(source is not None for source in (self.import_path, self.endpoint, self.loopback)) != 1:
-            raise ValueError("give exactly one of import, endpoint and loopback")
+        local = self.batch is not None and self.batch.runner == "local"
+        given = sum(source is not None for source in (self.import_path, self.endpoint, self.loopback))
+        if given + local != 1:
+            raise ValueError("give exactly one of import, endpoint and loopback (or a local batch runner)")
+        if self.batch is not None and (self.import_path or self.loopback):
+            raise ValueError("batch is for endpoints, or for a local runner")
         wrong = next((url for url in self.endpoints if not url.startswith(("http://", "https://"))), None)
         if wrong is not None or self.endpoint == ():
             raise ValueError(f"endpoint: {wrong or 'an empty list'} is no http:// or https:// address")
-        if self.endpoint is not None and self.model is None:
-            raise ValueError("model is needed with endpoint")
+        if (self.endpoint is not None or local) and self.model is None:
+            raise ValueError("model is needed with endpoint, and with a local batch runner")
         if self.temperature == 0 and self.diversity > 1:
             raise ValueError(
                 "at temperature 0 all rationales of a question are the same; raise it or set diversity to 1"
