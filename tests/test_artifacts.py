@@ -37,7 +37,11 @@ def test_made_once_then_reused(tmp_path: Path) -> None:
     assert again.path == first.path
     assert (again.path / "sub" / "file").read_text() == "content"
     assert ours.make("thing", {"a": 2}, build).path != first.path
-    assert [line.split()[1] for line in lines] == ["made", "reusing", "made"]
+    assert [line.split()[1] for line in lines] == ["made", "made"]  # what was made just now is not said to be reused
+    later, lines = store(tmp_path)
+    for _ in range(2):
+        later.make("thing", {"a": 1}, lambda folder: pytest.fail("made twice"))
+    assert [line.split()[1] for line in lines] == ["reusing"]
 
 
 def test_address_depends_on_kind_and_every_input() -> None:

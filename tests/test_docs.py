@@ -16,7 +16,8 @@ from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.templates import TEMPLATE_NAMES, OwnTemplate
 
-PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+PAGES = Path(__file__).parents[1] / "docs"
+PAGE = (PAGES / "tasks.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -35,6 +36,20 @@ def test_every_data_command(shared: Path, tmp_path: Path, monkeypatch: pytest.Mo
             main()
         assert not ended.value.code
     assert (tmp_path / "multiarith__template.json").is_file()
+
+
+def test_other_pages_name_commands_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (PAGES / "api_students.md").read_text() + (PAGES.parent / "README.md").read_text()
+    commands = sorted(set(re.findall(r"`?ftcot ([a-z-]+) ", text)))
+    assert {"api-student", "sample", "run", "train"} <= set(commands)
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["ftcot", command, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert "Usage" in capsys.readouterr().out
 
 
 def test_the_riddles(tmp_path: Path) -> None:

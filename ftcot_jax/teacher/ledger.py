@@ -292,9 +292,12 @@ class Ledger:
 
     def close(self) -> None:
         """Gives up this process's claims; attempts still without outcome become perhaps paid."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._bury([self._owner])
-        self.settle()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._bury([self._owner])
+            self.settle()
+        except sqlite3.Error:  # a full disk, say: whoever opens the ledger next sees that this process has ended
+            self._roll_back()
         self._db.close()
 
     def _register(self) -> None:
