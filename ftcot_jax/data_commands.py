@@ -117,6 +117,21 @@ def data_pairs(
         print(f"{file}: {count} pairs")
 
 
+@data_app.command("completions")
+def data_completions(
+    recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file.")],
+    to: Annotated[Path, typer.Option("--to", help="A file: .json for the authors' CompletionDataset, or .parquet.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder; default: runs/NAME.")] = None,
+) -> None:
+    """Writes the teacher's completions of a recipe, sampled or imported."""
+    from ftcot_jax.config import load_recipe
+    from ftcot_jax.stages.data import export_completions
+
+    loaded, trials = load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])])
+    print(f"{to}: {export_completions(loaded, trials, to)} completions")
+
+
 @data_app.command("show")
 def data_show(
     recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file.")],

@@ -118,6 +118,22 @@ def test_score(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "paper" in ftcot(monkeypatch, capsys, "data", "score", file, "--scoring", "x", code=2)
 
 
+def test_completions_as_json_and_parquet(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = folder / "sums_recipe.yaml"
+    recipe.write_text(RECIPE.format(folder=folder, tokenizer="nowhere"))
+    common = ["data", "completions", str(recipe), "--out", str(folder / "out")]
+    assert "20 completions" in ftcot(monkeypatch, capsys, *common, "--to", str(folder / "c.json"))
+    assert (
+        json.loads((folder / "c.json").read_text())["data"]
+        == json.loads((folder / "completions.json").read_text())["data"]
+    )
+    ftcot(monkeypatch, capsys, *common, "--to", str(folder / "c.parquet"))
+    assert pyarrow.parquet.read_table(folder / "c.parquet").num_rows == 20
+    assert ".json or .parquet" in ftcot(monkeypatch, capsys, *common, "--to", str(folder / "c.csv"), code=2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

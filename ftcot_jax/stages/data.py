@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
-from ftcot_jax.config import Recipe
+from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
-from ftcot_jax.progress import show_progress
+from ftcot_jax.progress import say, show_progress
 from ftcot_jax.rationales.judge import judge
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
 from ftcot_jax.rationales.select import PairTable, Selection, select
@@ -33,6 +33,7 @@ from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
 from ftcot_jax.teacher.estimate import estimate
+from ftcot_jax.teacher.export import export
 from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import Sampled, sample
@@ -86,6 +87,21 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
 
     with place.timed("sample"):
         return place.store.make("completions", inputs, build)
+
+
+def export_completions(recipe: Recipe, specs: Sequence[TrialRecipe], to: Path) -> int:
+    """Writes a recipe's completions to a .json or .parquet file; returns how many.
+
+    Raises:
+      UsageError: the trials have different teachers or tasks, or the file is of another kind.
+    """
+    place = Place(epath.Path(recipe.folder), say)
+    found = {artifact.name: artifact for artifact in (collect_completions(place, spec.recipe) for spec in specs)}
+    if len(found) > 1:
+        raise UsageError(f"{recipe.name}: its trials have {len(found)} sets of completions; override what differs")
+    (artifact,) = found.values()
+    file = read_completions(artifact.path / COMPLETIONS)
+    return export(to, file.metadata, file.completions)
 
 
 def curate(place: Place, recipe: Recipe) -> Artifact:
@@ -185,7 +201,7 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
     ledger.parent.mkdir(parents=True, exist_ok=True)
     plan = _plan(place, recipe, teacher)
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         place.say(f"sample: {line}")
 
     with show_progress("sample") as update:
@@ -194,7 +210,7 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
 
             files = Path(place.folder / "batches" / digest(teacher.identity()))
             sampled: Sampled = sample_by_batch(
-                teacher, teacher.batch, _asked(data), ledger, files, update, plan=plan, dataset=data.task.key, say=say
+                teacher, teacher.batch, _asked(data), ledger, files, update, plan=plan, dataset=data.task.key, say=tell
             )
         else:
             sampled = sample(
@@ -204,7 +220,7 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
                 lambda tally: update(tally.done, tally.total, tally.note),
                 plan=plan,
                 dataset=data.task.key,
-                say=say,
+                say=tell,
             )
     if sampled.refused:
         index, reason = next(iter(sampled.refused.items()))
