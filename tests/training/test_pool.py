@@ -76,9 +76,17 @@ def make_trials(steps: tuple[int, ...] = (7, 12, 5, 9)) -> list[Trial]:
     return trials
 
 
-def run(folder: Path, recorder: Recorder, trials: list[Trial], slots: int = 2, every: int | None = None) -> Recorder:
+def run(
+    folder: Path,
+    recorder: Recorder,
+    trials: list[Trial],
+    slots: int = 2,
+    every: int | None = None,
+    mesh: MeshSettings | None = None,
+) -> Recorder:
     options = PoolOptions(slots, "map", 1e9, every, folder, None)
-    Pool(STUDENT, "tiny", TABLE, trials, make_mesh(MeshSettings()), options, recorder, recorder.lines.append).run()
+    devices = make_mesh(mesh or MeshSettings())
+    Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append).run()
     return recorder
 
 
@@ -132,6 +140,28 @@ def test_resume_with_other_slot_counts(undisturbed: tuple[Recorder, Path], tmp_p
         run(tmp_path, first, make_trials(), slots=3)
     left = [trial for trial in make_trials() if trial.key not in first.done]
     second = run(tmp_path, Recorder(), left, slots=1)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        first.done | second.done,
+        undisturbed[0].done,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, {"data": 4, "trial": 2}), ({"fsdp": 4}, {"tensor": 2}), ({"trial": 2, "tensor": 4}, {})],
+)
+def test_resume_on_another_topology(
+    before: dict[str, int], after: dict[str, int], undisturbed: tuple[Recorder, Path], tmp_path: Path
+) -> None:
+    first = Recorder(stop_at=("trial1", 4))
+    with pytest.raises(Preempted):
+        run(tmp_path, first, make_trials(), mesh=MeshSettings(**before))
+    left = [trial for trial in make_trials() if trial.key not in first.done]
+    assert len(left) >= 3
+    second = run(tmp_path, Recorder(), left, mesh=MeshSettings(**after))
+    assert ("trial1", 0) in first.looked
+    assert ("trial1", 0) not in second.looked  # it went on, and did not start again
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         first.done | second.done,
