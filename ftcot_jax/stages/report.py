@@ -85,18 +85,19 @@ def _selection_label(results: Sequence[TrialResult]) -> str:
 
 def _training_lines(results: Sequence[TrialResult]) -> str:
     """A line a trial: loss, speed, accuracy before and after."""
+    head = ("trial", "loss, first to last 5%", "accuracy % before -> after", "examples/s", "rows filled %")
     lines = [
-        "| trial | loss, first to last 5% | accuracy % before -> after | examples/s | rows filled % | training s "
-        "| scoring s |",
-        "|---|---|---|---|---|---|---|",
+        "| " + " | ".join([*head, "waiting for input %", "training s", "scoring s"]) + " |",
+        "|" + "---|" * (len(head) + 3),
     ]
     for row in results:
         training: dict[str, Any] = row.training
         before = "" if row.before is None else f"{100 * row.before['accuracy']:.1f} -> "
         speed = training["examples_per_second"]
-        lines.append(
-            f"| {row.name} | {training['loss_first']:.3f} -> {training['loss_last']:.3f} "
-            f"| {before}{100 * row.scores['accuracy']:.1f} | {'' if speed is None else f'{speed:.1f}'} "
-            f"| {100 * training['packing_efficiency']:.1f} | {training['seconds']:.1f} | {row.scores['seconds']:.1f} |"
-        )
+        losses = f"{training['loss_first']:.3f} -> {training['loss_last']:.3f}"
+        accuracy = f"{before}{100 * row.scores['accuracy']:.1f}"
+        shares = [f"{100 * training[name]:.1f}" for name in ("packing_efficiency", "input_wait_share")]
+        seconds = [f"{part['seconds']:.1f}" for part in (training, row.scores)]
+        cells = [row.name, losses, accuracy, "" if speed is None else f"{speed:.1f}", *shares, *seconds]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

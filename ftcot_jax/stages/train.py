@@ -172,6 +172,7 @@ def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, A
         "examples_per_second": summary["examples"] / seconds if seconds else None,
         "tokens": int(sum(row["tokens"] for row in rows)),
         "packing_efficiency": round(summary["packing_efficiency"], 4),
+        "input_wait_share": round(summary["input_wait_share"], 4),
         "seconds": round(seconds, 3),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),

@@ -96,16 +96,25 @@ class _Seat:
     step: int
     log: MetricLog
     seconds: float = 0.0
+    waited: float = 0.0
     examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Launched:
-    """A step on its way: (slot, seat, step, examples) of those who take part, and the metrics to come."""
+    """A step on its way.
+
+    Attributes:
+      parts: (slot, seat, step, examples) of those who take part.
+      metrics: to come.
+      began: when its planning began.
+      waited: seconds of planning during which the device had nothing to do.
+    """
 
     parts: list[tuple[int, _Seat, int, int]]
     metrics: Metrics
     began: float
+    waited: float
 
 
 class Pool:
@@ -178,7 +187,7 @@ class Pool:
                         saved = time.monotonic()
                     if stop.reason:
                         raise Preempted(f"stopped by {stop.reason} and saved; run the same command to go on")
-                    launched = self._launch()
+                    launched = self._launch(pending)
                     self._flush(pending)
                     pending = launched
             finally:
@@ -187,8 +196,8 @@ class Pool:
                     if seat is not None:
                         seat.log.close()
 
-    def _launch(self) -> _Launched:
-        """Starts one step of every seat without waiting for it."""
+    def _launch(self, pending: _Launched | None) -> _Launched:
+        """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
         parts, batches, shapes = [], [], []
         for slot, seat in enumerate(self._seats):
@@ -202,9 +211,12 @@ class Pool:
             parts.append((slot, seat, seat.step, len(records)))
             seat.step += 1
         planned = stack_batches(batches)
+        loss: Any = None if pending is None else pending.metrics.loss
+        idle = loss is None or loss.is_ready()  # public on concrete arrays, though not in their stub
+        waited = time.monotonic() - began if idle else 0.0
         self._state, metrics = self._step(self._state, self._table, planned, max(shapes), self._frozen)
         self._tick += 1
-        return _Launched(parts, metrics, began)
+        return _Launched(parts, metrics, began, waited)
 
     def _flush(self, launched: _Launched | None) -> None:
         """Reports a step that is still on its way, if any."""
@@ -223,6 +235,7 @@ class Pool:
             row = {name: float(value[slot]) for name, value in rows._asdict().items()}
             row["examples_per_second"] = examples / seconds
             seat.seconds += seconds
+            seat.waited += launched.waited
             seat.examples += examples
             seat.log.write({"step": step, **row})
             self._listener.progress(seat.trial, step + 1, row)
@@ -250,6 +263,7 @@ class Pool:
                     break
                 efficiency = self._planner.efficiency(seat.trial.data)
                 summary = {"seconds": seat.seconds, "examples": seat.examples, "packing_efficiency": efficiency}
+                summary["input_wait_share"] = seat.waited / seat.seconds if seat.seconds else 0.0
                 self._listener.finished(seat.trial, self._params(slot), summary)
                 self._leave(slot)
 

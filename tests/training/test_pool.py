@@ -47,6 +47,8 @@ class Recorder:
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         assert trial.key not in self.done
+        assert 0 <= summary["input_wait_share"] <= 1
+        assert 0 < summary["packing_efficiency"] <= 1
         self.done[trial.key] = jax.device_get(params)
 
     def failed(self, trial: Trial, reason: str) -> None:
