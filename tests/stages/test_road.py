@@ -103,13 +103,18 @@ def test_a_second_run_reuses_everything_and_says_so(undisturbed: Path) -> None:
     assert {path.name for path in after} == {path.name for path in before}
 
 
-def test_stage_by_stage_equals_the_whole_road(undisturbed: Path, recipe: Path, tmp_path: Path) -> None:
+def test_stage_by_stage_equals_the_whole_road(
+    undisturbed: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = str(tmp_path / "out")
-    early = ftcot("evaluate", str(recipe), "--out", out, check=False)
-    assert early.returncode == 1
-    assert "has not been trained yet; run `ftcot train`" in early.stderr
+    early = in_process(monkeypatch, capsys, 1, "evaluate", str(recipe), "--out", out)
+    assert "has not been trained yet; run `ftcot train`" in early
     for stage in ("sample", "curate", "tokenize", "train", "evaluate", "report"):
-        ftcot(stage, str(recipe), "--out", out)
+        in_process(monkeypatch, capsys, 0, stage, str(recipe), "--out", out)
     assert predictions(tmp_path / "out") == predictions(undisturbed)
 
 

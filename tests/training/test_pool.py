@@ -30,6 +30,7 @@ from tests.training.tiny import TinyStudent, make_records
 
 STUDENT = TinyStudent()
 TABLE = make_records(23)
+LONG = (30, 40, 25, 35)
 
 
 @dataclasses.dataclass
@@ -171,8 +172,10 @@ def test_resume_on_another_topology(
     )
 
 
-def test_kill_dash_nine_at_random_steps(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
-    """A process that is killed outright, again and again; the last run ends with the undisturbed weights."""
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_dash_nine_at_random_steps(tmp_path: Path) -> None:
+    """A process that is killed outright twenty times; the last run ends with the undisturbed weights, bit for bit."""
     script = textwrap.dedent(
         """
         import os, sys
@@ -188,19 +191,20 @@ def test_kill_dash_nine_at_random_steps(undisturbed: tuple[Recorder, Path], tmp_
                     os.kill(os.getpid(), 9)
                 Killed.steps += 1
         Killed.steps = 0
-        left = [t for t in test_pool.make_trials() if not Path(f"{sys.argv[1]}/{t.key}.npz").exists()]
+        left = [t for t in test_pool.make_trials(test_pool.LONG) if not Path(f"{sys.argv[1]}/{t.key}.npz").exists()]
         if left:
             test_pool.run(Path(sys.argv[1]), Killed(), left, every=2)
         """
     )
+    whole = run(tmp_path / "undisturbed", Recorder(), make_trials(LONG))
     codes = []
-    for kill_after in (5, 1, 9, 7, 0):
+    kills = np.random.RandomState(7).randint(1, 9, 20).tolist()
+    for kill_after in (*kills, 0):
         command = [sys.executable, "-c", script, str(tmp_path), str(kill_after)]
         codes.append(subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode)
-    assert codes[0] == codes[1] == -9
-    assert codes[-1] == 0
-    done = {key: dict(np.load(tmp_path / f"{key}.npz")) for key in undisturbed[0].done}
-    assert_same(done, undisturbed[0].done)
+    assert codes == [-9] * 20 + [0]
+    done = {key: dict(np.load(tmp_path / f"{key}.npz")) for key in whole.done}
+    assert_same(done, whole.done)
 
 
 def test_a_diverging_trial_is_recorded_and_replaced(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
