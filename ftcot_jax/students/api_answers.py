@@ -13,7 +13,8 @@ from typing import Any
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.api_state import ApiState
 from ftcot_jax.teacher.batch_lines import read_body
-from ftcot_jax.teacher.ledger import IdentityMaker, Sample
+from ftcot_jax.teacher.identity import IdentityMaker
+from ftcot_jax.teacher.ledger import Sample
 from ftcot_jax.teacher.openai_account import Again, OpenAIAccount, RefusedRequest, pause
 from ftcot_jax.teacher.wire import Wire
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ftcot_jax.teacher.patience import Patience
 
 
-class ApiStudentSettings(BaseModel):
+class ApiStudentSettings(Patience):
     """Section ``api_student:`` of a recipe. Hyperparameters left out are the server's own, as in the paper."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint: str = Field(
         pattern=r"^https?://", description="Base URL of an API with /files, /fine_tuning/jobs and completions."
@@ -26,15 +26,6 @@ class ApiStudentSettings(BaseModel):
     seed: int | None = Field(None, ge=0, description="Of the job, where the server takes one.")
     max_tokens: int = Field(1024, gt=0, description="Longest answer to a test question; 1024 in the paper's tables.")
     concurrency: int = Field(16, gt=0, description="Test questions asked at once.")
-    poll_seconds: float = Field(60.0, gt=0, description="Time between two looks at the job.")
-    wait_seconds: float | None = Field(
-        None, ge=0, description="Leave after waiting so long; the same command goes on later. Default: wait to the end."
-    )
-    settle_seconds: float = Field(
-        30.0,
-        ge=0,
-        description="How long after an unanswered request the server's lists are trusted to show its effect.",
-    )
     timeout_seconds: float = Field(300.0, gt=0, description="A request is given up after so long a silence.")
     attempts: int = Field(8, gt=0, description="Tries of one request before the run stops.")
 

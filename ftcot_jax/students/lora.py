@@ -20,6 +20,7 @@ from flax import nnx
 from ftcot_jax.errors import UsageError
 from ftcot_jax.students.family import Lora, Params, Stored
 from ftcot_jax.students.layers import Linear, LowRank
+from ftcot_jax.students.leaf_paths import by_path
 from ftcot_jax.students.safetensors_file import write_safetensors
 
 if TYPE_CHECKING:
@@ -143,7 +144,6 @@ def save_adapter(student: Student, params: Params, folder: Path, base: str) -> N
       folder: made if need be.
       base: the base model's folder or hub name, which the config records.
     """
-    from ftcot_jax.students.student import by_path
 
     lora, chosen = student.compute.lora, student.adapted
     assert lora is not None

@@ -14,9 +14,10 @@ import numpy as np
 
 from ftcot_jax.students.checkpoint import INDEX, SINGLE, to_disk_layout
 from ftcot_jax.students.family import Params
+from ftcot_jax.students.leaf_paths import by_path
 from ftcot_jax.students.lora import merged
 from ftcot_jax.students.safetensors_file import write_safetensors
-from ftcot_jax.students.student import Student, by_path
+from ftcot_jax.students.student import Student
 
 SHARD_BYTES = 5_000_000_000
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}

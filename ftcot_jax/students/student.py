@@ -34,6 +34,7 @@ from ftcot_jax.students.family import (
 )
 from ftcot_jax.students.fused_attention import require_attention
 from ftcot_jax.students.kv_cache import Cache
+from ftcot_jax.students.leaf_paths import by_path, path_of
 from ftcot_jax.students.lora import Adapted, adapted, add_adapters, join, split
 
 # Config fields that say who wrote a checkpoint and how, not what it computes.
@@ -166,7 +167,7 @@ class Student:
             path: read_parameter(found[path], stored[path], shapes[path].shape, wanted.get(path)) for path in stored
         }
         base = split(self.shapes)[0]
-        params = jax.tree_util.tree_map_with_path(lambda path, _: leaves[_join(path)], base)
+        params = jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_of(path)], base)
         return params if self.compute.lora is None else join(params, self.init_adapters(jax.random.key(0)))
 
     # Adapters, of a student that has `compute.lora`
@@ -394,15 +395,6 @@ class Student:
         if not isinstance(end, int):
             raise FtcotError(f"{self.folder or 'student.scratch'}: the tokenizer names no eos_token; add one")
         return end
-
-
-def by_path(tree: Any) -> dict[str, Any]:
-    """Returns a pytree's leaves by their "/"-joined paths."""
-    return {_join(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _join(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _exact(compute: Compute) -> ContextManager[Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ftcot_jax.teacher.patience import Patience
 
 
-class BatchFileSettings(BaseModel):
+class BatchFileSettings(Patience):
     """Section ``batch:`` of a recipe's ``teacher:``; with it, completions are bought by the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runner: Literal["api", "local"] = Field(
         "api", description="Who answers the files: the Batch API of `teacher.endpoint`, or a command on this machine."
@@ -23,15 +23,6 @@ class BatchFileSettings(BaseModel):
     )
     max_requests: int = Field(50_000, gt=0, description="Requests in one file at most; OpenAI takes 50,000.")
     max_bytes: int = Field(200_000_000, gt=0, description="Size of one file at most; OpenAI takes 200 MB.")
-    poll_seconds: float = Field(60.0, gt=0, description="Time between two looks at the batches under way.")
-    wait_seconds: float | None = Field(
-        None, ge=0, description="Leave after waiting so long; the same command goes on later. Default: wait to the end."
-    )
-    settle_seconds: float = Field(
-        30.0,
-        ge=0,
-        description="How long after an unanswered request the server's lists are trusted to show its effect.",
-    )
     rounds: int = Field(3, gt=0, description="Batches in which one request may fail before the run stops.")
 
     @model_validator(mode="after")

@@ -11,7 +11,8 @@ from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.endpoint import Endpoint
 from ftcot_jax.teacher.fleet import Fleet
 from ftcot_jax.teacher.group_commit import GroupCommit
-from ftcot_jax.teacher.ledger import IdentityMaker, Intent, Outcome, Sample
+from ftcot_jax.teacher.identity import IdentityMaker
+from ftcot_jax.teacher.ledger import Intent, Outcome, Sample
 from ftcot_jax.teacher.limits import backoff
 from ftcot_jax.teacher.money import Purse, prompt_tokens
 from ftcot_jax.teacher.settings import TeacherSettings

@@ -12,7 +12,6 @@ monotonic clocks, so that a clock that jumps breaks no claim.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import socket
@@ -90,28 +89,6 @@ class Account:
     duplicates: int = 0
     cost: float = 0.0
     perhaps_cost: float = 0.0
-
-
-def request_identity(source: Mapping[str, Any], prompt: str, sampling: Mapping[str, Any]) -> str:
-    """Address of everything that decides a request's samples, apart from their number."""
-    return IdentityMaker(source, sampling)(prompt)
-
-
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
-
-
-class IdentityMaker:
-    """`request_identity` for many prompts of one source and sampling, whose part of the hash is made once."""
-
-    def __init__(self, source: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
-        head, tail = (json.dumps(dict(part), sort_keys=True, ensure_ascii=False) for part in (source, sampling))
-        self._head = hashlib.sha256(f"[{head}, ".encode())
-        self._tail = f", {tail}]"
-
-    def __call__(self, prompt: str) -> str:
-        digest = self._head.copy()
-        digest.update(f"{_quoted(prompt)}{self._tail}".encode())
-        return digest.hexdigest()[:32]
 
 
 class Ledger:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from ftcot_jax.students.checkpoint import to_disk_layout
+from ftcot_jax.students.leaf_paths import by_path
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
-from ftcot_jax.students.student import Student, by_path
+from ftcot_jax.students.student import Student
 from tests.students.cases import CASES, PROMPT_LENGTHS, TEXTS
 from tests.students.torch_oracle import GOLDENS, compute, load_torch, project, summarise
 
