@@ -20,7 +20,8 @@ from ftcot_jax.errors import FtcotError
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.teacher import ledger as ledger_module
 from ftcot_jax.teacher.group_commit import GroupCommit
-from ftcot_jax.teacher.ledger import IdentityMaker, Intent, Ledger, Outcome, Sample, request_identity
+from ftcot_jax.teacher.identity import IdentityMaker
+from ftcot_jax.teacher.ledger import Intent, Ledger, Outcome, Sample
 from ftcot_jax.teacher.ledger_layout import FIRST_LAYOUT
 from ftcot_jax.teacher.sampler import sample
 from tests.teacher.asking import ask, assert_whole, know, teacher
@@ -52,12 +53,12 @@ def client(server: FaultServer, ledger: Path, questions: int, concurrency: int =
 
 def test_identity_is_content() -> None:
     source, sampling = {"model": "m", "endpoint": "e"}, {"temperature": 0.7, "max_tokens": 128}
-    same = request_identity({"endpoint": "e", "model": "m"}, 'a "ü"\n', {"max_tokens": 128, "temperature": 0.7})
+    same = IdentityMaker({"endpoint": "e", "model": "m"}, {"max_tokens": 128, "temperature": 0.7})('a "ü"\n')
     assert IdentityMaker(source, sampling)('a "ü"\n') == same
     others = {
-        request_identity({**source, "model": "n"}, 'a "ü"\n', sampling),
-        request_identity(source, 'a "ü"', sampling),
-        request_identity(source, 'a "ü"\n', {**sampling, "max_tokens": 129}),
+        IdentityMaker({**source, "model": "n"}, sampling)('a "ü"\n'),
+        IdentityMaker(source, sampling)('a "ü"'),
+        IdentityMaker(source, {**sampling, "max_tokens": 129})('a "ü"\n'),
     }
     assert len(others | {same}) == 4
     assert same == "c1859ec30c5cb29b576ec6de9563e82a"  # as it was when the first ledgers were written
