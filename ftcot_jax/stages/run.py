@@ -114,9 +114,11 @@ def _evaluate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     for job, scores in zip(jobs, evaluate(place, jobs), strict=True):
         summary = scores.manifest["summary"]
         low, high = summary["interval_95"]
+        selection = job.spec.recipe.evaluate.selection
+        chosen = "" if selection == "last" else f" [epoch: {selection}]"
         lines.append(
             f"{job.spec.name}: {summary['correct']} of {summary['questions']} right, "
-            f"{100 * summary['accuracy']:.1f}% (95% {100 * low:.1f} - {100 * high:.1f}); {scores.path}"
+            f"{100 * summary['accuracy']:.1f}% (95% {100 * low:.1f} - {100 * high:.1f}){chosen}; {scores.path}"
         )
     return "\n".join(lines)
 

@@ -51,6 +51,7 @@ def test_best_on_test_is_the_papers_way_and_is_labelled(tmp_path: Path) -> None:
     step = min(step for (step, _), accuracy in by_step.items() if accuracy == best)
     assert reported(tmp_path) == (pytest.approx(best), "best_on_test", pytest.approx(4 * step / max(by_step)[0]))
     assert "best epoch chosen ON THE TEST SET, as in the paper: optimistic" in text.splitlines()[0]
+    assert " [epoch: best_on_test]; " in run(tmp_path, "evaluate", "evaluate.selection=best_on_test")
     with pytest.raises(
         FtcotError, match="was trained without scores at every epoch, and only its last weights are kept"
     ):
