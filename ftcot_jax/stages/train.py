@@ -24,8 +24,10 @@ from ftcot_jax.students.lora import save_adapter
 from ftcot_jax.students.save import save_student
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
-from ftcot_jax.training.pool import Pool, PoolOptions, Trial, metrics_file
+from ftcot_jax.training.pool import Pool, PoolOptions
+from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import TrainSettings
+from ftcot_jax.training.trial import Trial
 
 METRICS = "metrics.jsonl"
 
@@ -162,18 +164,18 @@ def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, A
     """What the report needs of a training run. Losses are means over the first and the last twentieth of it."""
     share = max(1, len(rows) // 20)
     losses = [row["loss"] for row in rows]
-    seconds = summary["seconds"]
     return {
-        "steps": len(rows),
+        "steps": job.steps,
         "epochs": round(job.data.epochs_at(job.steps), 3),
         "records": len(job.records.selection.chosen),
         "loss_first": sum(losses[:share]) / share,
         "loss_last": sum(losses[-share:]) / share,
-        "examples_per_second": summary["examples"] / seconds if seconds else None,
+        "examples_per_second": summary["examples_per_second"],
         "tokens": int(sum(row["tokens"] for row in rows)),
         "packing_efficiency": round(summary["packing_efficiency"], 4),
         "input_wait_share": round(summary["input_wait_share"], 4),
-        "seconds": round(seconds, 3),
+        "seconds": round(summary["seconds"], 3),
+        "spent": {part: round(seconds, 3) for part, seconds in summary["spent"].items()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": platform.machine(),
         "jax": jax.__version__,

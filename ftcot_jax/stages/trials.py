@@ -20,7 +20,7 @@ from ftcot_jax.stages.data import TrialRecords, trial_records
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.students.student import Student
 from ftcot_jax.training.optimizer import Hyper
-from ftcot_jax.training.pool import Trial
+from ftcot_jax.training.trial import Trial
 
 PAPER_EXAMPLES = 8
 # Settings of training that change how fast a result comes, not the result.

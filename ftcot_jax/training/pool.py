@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import jax
 from etils import epath
@@ -22,16 +20,16 @@ from jax.sharding import Mesh
 
 from ftcot_jax.errors import Preempted
 from ftcot_jax.records.batch import DeviceTable, device_table, stack_batches
-from ftcot_jax.records.plan import Planner, StepBatch, TrialData
+from ftcot_jax.records.packing import BatchShape
+from ftcot_jax.records.plan import Planner, StepBatch
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.checkpoints import Checkpoints
-from ftcot_jax.training.metric_log import MetricLog
-from ftcot_jax.training.optimizer import Hyper
+from ftcot_jax.training.clock import Clock
 from ftcot_jax.training.preemption import stop_on_signals
+from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
 from ftcot_jax.training.step import (
     Executor,
-    Metrics,
     Params,
     SharedBase,
     SlotState,
@@ -39,41 +37,7 @@ from ftcot_jax.training.step import (
     make_train_step,
     new_state,
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trial:
-    """One student to train.
-
-    Attributes:
-      key: address of everything that decides the result.
-      name: what people call it.
-      data: records and their order.
-      hyper: the optimizer's numbers.
-      steps: optimizer steps.
-      initial: makes the initial weights of those that are trained.
-      looks: steps after which `Listener.look` is called; 0 is before training.
-    """
-
-    key: str
-    name: str
-    data: TrialData
-    hyper: Hyper
-    steps: int
-    initial: Callable[[], Params]
-    looks: frozenset[int]
-
-
-class Listener(Protocol):
-    """Told what happens to trials; `params` are one trial's trained ones, on the device."""
-
-    def look(self, trial: Trial, step: int, params: Params) -> None: ...
-
-    def finished(self, trial: Trial, params: Params, summary: dict[str, Any]) -> None: ...
-
-    def failed(self, trial: Trial, reason: str) -> None: ...
-
-    def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None: ...
+from ftcot_jax.training.trial import Listener, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,35 +50,6 @@ class PoolOptions:
     checkpoint_steps: int | None
     folder: Path
     board: Path | None
-
-
-@dataclasses.dataclass(eq=False)
-class _Seat:
-    """A slot's trial on the host: the next step it takes, its log, and what it has cost so far."""
-
-    trial: Trial
-    step: int
-    log: MetricLog
-    seconds: float = 0.0
-    waited: float = 0.0
-    examples: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Launched:
-    """A step on its way.
-
-    Attributes:
-      parts: (slot, seat, step, examples) of those who take part.
-      metrics: to come.
-      began: when its planning began.
-      waited: seconds of planning during which the device had nothing to do.
-    """
-
-    parts: list[tuple[int, _Seat, int, int]]
-    metrics: Metrics
-    began: float
-    waited: float
 
 
 class Pool:
@@ -157,10 +92,12 @@ class Pool:
         trained = student.shapes if frozen is None else cast(SharedBase, student).split(student.shapes)[1]
         self._like = jax.eval_shape(new_state, trained, trials[0].hyper)
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
-        self._seats: list[_Seat | None] = [None] * options.slots
+        self._seats: list[Seat | None] = [None] * options.slots
         self._checkpoints = Checkpoints(epath.Path(options.folder / "checkpoints"), architecture, say)
+        self.clock = Clock()
+        self._reporter = Reporter(options.folder, options.board, listener, self.clock)
+        self._compiled: set[BatchShape] = set()
         self._tick = 0
-        self._reported_at = -math.inf
 
     def run(self) -> None:
         """Trains until no trial is left.
@@ -172,31 +109,37 @@ class Pool:
             try:
                 self._resume()
                 saved = time.monotonic()
-                pending: _Launched | None = None
+                pending: Launched | None = None
                 while True:
                     if self._attention_is_due():
                         self._flush(pending)
                         pending = None
-                        self._attend()
+                        with self.clock.within("evaluate"):
+                            self._attend()
                     if not any(self._seats):
                         return
                     if stop.reason or self._checkpoint_is_due(time.monotonic() - saved):
                         self._flush(pending)
                         pending = None
-                        self._save()
+                        if not any(self._seats):
+                            continue  # the last of them has just diverged
+                        with self.clock.within("checkpoint"):
+                            self._save()
                         saved = time.monotonic()
                     if stop.reason:
                         raise Preempted(f"stopped by {stop.reason} and saved; run the same command to go on")
-                    launched = self._launch(pending)
+                    with self.clock.within("step"):
+                        launched = self._launch(pending)
                     self._flush(pending)
                     pending = launched
             finally:
-                self._checkpoints.close()
+                with self.clock.within("checkpoint"):
+                    self._checkpoints.close()
                 for seat in self._seats:
                     if seat is not None:
                         seat.log.close()
 
-    def _launch(self, pending: _Launched | None) -> _Launched:
+    def _launch(self, pending: Launched | None) -> Launched:
         """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
         parts, batches, shapes = [], [], []
@@ -208,39 +151,25 @@ class Pool:
             batch, shape = self._planner.batch(records)
             batches.append(batch)
             shapes.append(shape)
-            parts.append((slot, seat, seat.step, len(records)))
+            parts.append(Taken(slot, seat, seat.step, len(records)))
             seat.step += 1
         planned = stack_batches(batches)
         loss: Any = None if pending is None else pending.metrics.loss
-        idle = loss is None or loss.is_ready()  # public on concrete arrays, though not in their stub
-        waited = time.monotonic() - began if idle else 0.0
-        self._state, metrics = self._step(self._state, self._table, planned, max(shapes), self._frozen)
+        if loss is None or loss.is_ready():  # public on concrete arrays, though not in their stub
+            self.clock.move(time.monotonic() - began, "step", "input")  # the device had nothing to do meanwhile
+        shape = max(shapes)
+        with self.clock.within("step" if shape in self._compiled else "compile"):
+            self._state, metrics = self._step(self._state, self._table, planned, shape, self._frozen)
+        self._compiled.add(shape)
         self._tick += 1
-        return _Launched(parts, metrics, began, waited)
+        return Launched(parts, metrics, began)
 
-    def _flush(self, launched: _Launched | None) -> None:
-        """Reports a step that is still on its way, if any."""
+    def _flush(self, launched: Launched | None) -> None:
+        """Reports a step that is still on its way, if any, and frees the slots of trials that diverged."""
         if launched is not None:
-            self._report(launched)
-
-    def _report(self, launched: _Launched) -> None:
-        """Logs a step's metrics, read one step late so that the device never waits for the host."""
-        rows = jax.device_get(launched.metrics)
-        ended = time.monotonic()
-        seconds = ended - max(launched.began, self._reported_at)
-        self._reported_at = ended
-        for slot, seat, step, examples in launched.parts:
-            if self._seats[slot] is not seat:
-                continue  # failed at the step before this one
-            row = {name: float(value[slot]) for name, value in rows._asdict().items()}
-            row["examples_per_second"] = examples / seconds
-            seat.seconds += seconds
-            seat.waited += launched.waited
-            seat.examples += examples
-            seat.log.write({"step": step, **row})
-            self._listener.progress(seat.trial, step + 1, row)
-            if not math.isfinite(row["loss"]):
-                self._listener.failed(seat.trial, f"loss became {row['loss']} at step {step}")
+            with self.clock.within("step"):
+                diverged = self._reporter.report(launched, self._seats)
+            for slot in diverged:
                 self._leave(slot)
 
     def _attention_is_due(self) -> bool:
@@ -261,21 +190,17 @@ class Pool:
                     self._listener.look(seat.trial, seat.step, self._params(slot))
                 if seat.step < seat.trial.steps:
                     break
-                efficiency = self._planner.efficiency(seat.trial.data)
-                summary = {"seconds": seat.seconds, "examples": seat.examples, "packing_efficiency": efficiency}
-                summary["input_wait_share"] = seat.waited / seat.seconds if seat.seconds else 0.0
+                summary = self._reporter.summary(seat)
+                summary["packing_efficiency"] = self._planner.efficiency(seat.trial.data)
                 self._listener.finished(seat.trial, self._params(slot), summary)
                 self._leave(slot)
 
-    def _seat(self, slot: int, trial: Trial, state: SlotState | None) -> None:
-        """Puts a trial into a slot: from its first step, or from a restored state."""
-        state = new_state(trial.initial(), trial.hyper) if state is None else state
-        self._state = refill(self._state, slot, state)
-        step = int(state.step)
-        folder = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
-        board = None if self._options.board is None else self._options.board / folder
-        log = MetricLog(metrics_file(self._options.folder, trial), board, step)
-        self._seats[slot] = _Seat(trial, step, log)
+    def _seat(self, slot: int, trial: Trial, state: SlotState | None, note: dict[str, Any] | None = None) -> None:
+        """Puts a trial into a slot: from its first step, or from a restored state and the note of its seat."""
+        with self.clock.within("other"):
+            state = new_state(trial.initial(), trial.hyper) if state is None else state
+            self._state = refill(self._state, slot, state)
+            self._seats[slot] = self._reporter.seat(trial, int(state.step), note)
 
     def _leave(self, slot: int) -> None:
         seat = self._seats[slot]
@@ -294,7 +219,7 @@ class Pool:
         )
 
     def _save(self) -> None:
-        seats = [None if seat is None else {"key": seat.trial.key} for seat in self._seats]
+        seats = [None if seat is None else self._reporter.note(seat) for seat in self._seats]
         self._checkpoints.save(self._tick, self._state, {"slots": seats})
 
     def _resume(self) -> None:
@@ -313,9 +238,4 @@ class Pool:
                 break  # fewer slots than before: the rest starts again from the queue
             trial = waiting[seat["key"]]
             self._queue.remove(trial)
-            self._seat(slot, trial, take(saved, place))
-
-
-def metrics_file(folder: Path, trial: Trial) -> Path:
-    """Where a pool under `folder` logs the trial's metrics."""
-    return folder / "metrics" / f"{trial.key}.jsonl"
+            self._seat(slot, trial, take(saved, place), seat)

@@ -22,10 +22,12 @@ from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.optimizer import Hyper
-from ftcot_jax.training.pool import Pool, PoolOptions, Trial, metrics_file
+from ftcot_jax.training.pool import Pool, PoolOptions
+from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
 from ftcot_jax.training.slots import empty_slots
 from ftcot_jax.training.step import new_state
+from ftcot_jax.training.trial import Trial
 from tests.training.tiny import TinyStudent, make_records
 
 STUDENT = TinyStudent()
@@ -49,6 +51,9 @@ class Recorder:
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         assert trial.key not in self.done
         assert 0 <= summary["input_wait_share"] <= 1
+        assert summary["examples"] == sum(len(trial.data.at(step)) for step in range(trial.steps))
+        assert summary["seconds"] == pytest.approx(sum(summary["spent"].values()))
+        assert min(summary["spent"].values()) > -1e-6
         assert 0 < summary["packing_efficiency"] <= 1
         self.done[trial.key] = jax.device_get(params)
 
@@ -216,6 +221,13 @@ def test_a_diverging_trial_is_recorded_and_replaced(undisturbed: tuple[Recorder,
     assert recorder.reasons == {"trial1": "loss became nan at step 0"}
     expected = {key: value for key, value in undisturbed[0].done.items() if key != "trial1"}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), recorder.done, expected)
+
+
+def test_the_only_trial_diverges_when_a_checkpoint_is_due(tmp_path: Path) -> None:
+    bad = dataclasses.replace(
+        make_trials()[0], initial=lambda: jax.tree.map(lambda leaf: leaf.at[0, 0].set(np.nan), STUDENT.init(0))
+    )
+    assert run(tmp_path, Recorder(), [bad], slots=1, every=1).reasons == {"trial0": "loss became nan at step 0"}
 
 
 def test_a_damaged_checkpoint_is_skipped_and_another_student_refused(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""What the loop tells of its trials: a row of metrics a step, and at the end what each trial cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ftcot_jax.training.clock import Clock, Part
+from ftcot_jax.training.metric_log import MetricLog
+from ftcot_jax.training.step import Metrics
+from ftcot_jax.training.trial import Listener, Trial
+
+
+@dataclasses.dataclass(eq=False)
+class Seat:
+    """A slot's trial on the host.
+
+    Attributes:
+      trial: who sits there.
+      step: the next one it takes.
+      log: where its rows go.
+      spent: what the clock would have read at its beginning, had the trial been in its slot ever since.
+      examples: records trained on so far.
+    """
+
+    trial: Trial
+    step: int
+    log: MetricLog
+    spent: dict[Part, float]
+    examples: int
+
+    def costs(self, clock: Clock) -> dict[Part, float]:
+        """Wall seconds of each part while the trial was in a slot, earlier runs of it included."""
+        return {part: now - self.spent[part] for part, now in clock.read().items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """One trial's part in a step: its slot and seat, which step of its own it was, and how many records it held."""
+
+    slot: int
+    seat: Seat
+    step: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Launched:
+    """A step on its way.
+
+    Attributes:
+      parts: of the trials that take part.
+      metrics: to come.
+      began: when its planning began.
+    """
+
+    parts: list[Taken]
+    metrics: Metrics
+    began: float
+
+
+class Reporter:
+    """Logs the steps of a pool and keeps account of its trials.
+
+    Args:
+      folder: the pool's; metrics lie under it.
+      board: folder for TensorBoard events, or None.
+      listener: told of every step.
+      clock: the pool's.
+    """
+
+    def __init__(self, folder: Path, board: Path | None, listener: Listener, clock: Clock) -> None:
+        self._folder, self._board, self._listener, self._clock = folder, board, listener, clock
+        self._reported_at = -math.inf
+
+    def seat(self, trial: Trial, step: int, note: dict[str, Any] | None) -> Seat:
+        """A seat for a trial whose next step is `step`; `note` is that of its seat in the checkpoint, if any."""
+        folder = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
+        board = None if self._board is None else self._board / folder
+        log = MetricLog(metrics_file(self._folder, trial), board, step)
+        before = {} if note is None else note["spent"]
+        spent = {part: now - before.get(part, 0.0) for part, now in self._clock.read().items()}
+        return Seat(trial, step, log, spent, 0 if note is None else note["examples"])
+
+    def note(self, seat: Seat) -> dict[str, Any]:
+        """What a checkpoint keeps of a seat, as JSON values."""
+        return {"key": seat.trial.key, "spent": seat.costs(self._clock), "examples": seat.examples}
+
+    def report(self, launched: Launched, seats: Sequence[Seat | None]) -> list[int]:
+        """Logs a step's metrics, waiting for them if need be.
+
+        Returns:
+          The slots whose trial has diverged; the listener has been told.
+        """
+        rows = jax.device_get(launched.metrics)
+        ended = time.monotonic()
+        seconds = ended - max(launched.began, self._reported_at)
+        self._reported_at = ended
+        diverged = []
+        for part in launched.parts:
+            seat = part.seat
+            if seats[part.slot] is not seat:
+                continue  # failed at the step before this one
+            row = {name: float(value[part.slot]) for name, value in rows._asdict().items()}
+            row["examples_per_second"] = part.examples / seconds
+            seat.examples += part.examples
+            seat.log.write({"step": part.step, **row})
+            self._listener.progress(seat.trial, part.step + 1, row)
+            if not math.isfinite(row["loss"]):
+                self._listener.failed(seat.trial, f"loss became {row['loss']} at step {part.step}")
+                diverged.append(part.slot)
+        return diverged
+
+    def summary(self, seat: Seat) -> dict[str, Any]:
+        """What a trial has cost: wall seconds in all and by part, and examples a second while it trained."""
+        spent = seat.costs(self._clock)
+        training = spent["step"] + spent["input"]
+        return {
+            "seconds": sum(spent.values()),
+            "spent": spent,
+            "examples": seat.examples,
+            "examples_per_second": seat.examples / training if training else None,
+            "input_wait_share": spent["input"] / training if training else 0.0,
+        }
+
+
+def metrics_file(folder: Path, trial: Trial) -> Path:
+    """Where a pool under `folder` logs the trial's metrics."""
+    return folder / "metrics" / f"{trial.key}.jsonl"
