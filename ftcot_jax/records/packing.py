@@ -19,7 +19,8 @@ import numpy as np
 class BatchShape:
     """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records.
 
-    For an encoder-decoder, `length` is of the decoder's rows and `source_length` of the encoder's.
+    For an encoder-decoder, `length` is of the decoder's rows and `source_length` of the encoder's. Computed in
+    `microbatches` parts, each has an equal share of the rows and of the room for labels; see `deal_rows`.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class BatchShape:
     labels: int
     examples: int
     source_length: int = 0
+    microbatches: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,30 @@ def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
     return Packing(row, start, rows)
 
 
+def deal_rows(packing: Packing, labels_B: np.ndarray, microbatches: int) -> tuple[Packing, int]:
+    """Numbers the rows so that row r in microbatch r modulo `microbatches` gives each about as many label tokens.
+
+    Rows are dealt in turn, those with the most labels first. So no microbatch has more rows than another but by one,
+    and none more labels than its share and one row's.
+
+    Args:
+      packing: where the records lie.
+      labels_B: (B,) label tokens of each record.
+      microbatches: parts the batch is computed in.
+
+    Returns:
+      The packing renumbered, and the room for labels that gives every microbatch what the fullest one needs.
+    """
+    if microbatches == 1:
+        return packing, int(labels_B.sum())
+    labels_R = np.bincount(packing.row, labels_B, packing.rows).astype(np.int64)
+    order = np.argsort(-labels_R, kind="stable")
+    number = np.empty(packing.rows, np.int32)
+    number[order] = np.arange(packing.rows)
+    fullest = int(labels_R[order][::microbatches].sum())
+    return dataclasses.replace(packing, row=number[packing.row]), microbatches * fullest
+
+
 def choose_shapes(
     needs: Sequence[tuple[int, int]],
     *,
@@ -72,6 +98,7 @@ def choose_shapes(
     at_most: int = 3,
     row_multiple: int = 1,
     label_multiple: int = 64,
+    microbatches: int = 1,
 ) -> tuple[BatchShape, ...]:
     """Chooses at most `at_most` shapes, smallest first, that waste the fewest rows on the needs seen.
 
@@ -82,9 +109,11 @@ def choose_shapes(
       worst_labels: label tokens no batch can exceed.
       examples: records in a full batch.
       at_most: compiled shapes.
-      row_multiple: rows are rounded up to this (devices that share a batch).
-      label_multiple: label room is rounded up to this (the chunk of the loss).
+      row_multiple: rows of a microbatch are rounded up to this (devices that share a batch).
+      label_multiple: and its label room to this (the chunk of the loss).
+      microbatches: parts a batch is computed in.
     """
+    row_multiple, label_multiple = row_multiple * microbatches, label_multiple * microbatches
     counts: dict[int, int] = {}
     labels: dict[int, int] = {}
     for rows, wanted in needs:
@@ -94,9 +123,11 @@ def choose_shapes(
     levels = sorted(counts)
     chosen = _fewest_wasted_rows(levels, [counts[level] for level in levels], at_most)
     length, source_length = (*room, 0)[:2]
-    worst = BatchShape(
-        _round_up(worst_rows, row_multiple), length, _round_up(worst_labels, label_multiple), examples, source_length
-    )
+    worst_rows = _round_up(worst_rows, row_multiple)
+    if microbatches > 1:  # the fullest microbatch has one row's labels more than its share, at most
+        worst_labels = min(worst_labels + microbatches * length, worst_rows * length)
+    worst_labels = _round_up(worst_labels, label_multiple)
+    worst = BatchShape(worst_rows, length, worst_labels, examples, source_length, microbatches)
     shapes = []
     for rows in chosen:
         most = _round_up(max(count for level, count in labels.items() if level <= rows), label_multiple)

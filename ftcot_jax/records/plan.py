@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack
+from ftcot_jax.records.packing import BatchShape, choose_shapes, deal_rows, fitting_shape, pack
 from ftcot_jax.records.table import RecordTable
 
 Kind = Literal["decoder", "encoder_decoder"]
@@ -179,12 +179,14 @@ class Planner:
       label_lengths: (N,) int32 label tokens of each record.
       room: (P,) tokens a row has for each part.
       shapes: the compiled batch shapes, smallest first.
+      microbatches: parts a batch is computed in.
     """
 
     lengths: np.ndarray
     label_lengths: np.ndarray
     room: tuple[int, ...]
     shapes: tuple[BatchShape, ...]
+    microbatches: int = 1
 
     @classmethod
     def for_trials(
@@ -196,6 +198,7 @@ class Planner:
         kind: Kind = "decoder",
         row_multiple: int = 1,
         length_multiple: int = 16,
+        microbatches: int = 1,
     ) -> Planner:
         """Chooses batch shapes from the first epoch of every trial.
 
@@ -204,8 +207,9 @@ class Planner:
           trials: trials with one `batch_examples`.
           width: the students' hidden width, which sets how much attention over longer rows costs.
           kind: the students'.
-          row_multiple: rows must divide by this (devices that share a batch).
+          row_multiple: rows computed at a time must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
+          microbatches: parts a batch is computed in, one after another.
         """
         used = np.unique(np.concatenate([trial.records for trial in trials]))
         lengths, labels = part_lengths(table, kind), table.label_lengths
@@ -215,8 +219,11 @@ class Planner:
         budgets = {trial.budget.room: trial.budget.rows for trial in trials if trial.budget is not None}
         if len(budgets) > 1:
             raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
-        room = next(iter(budgets), None) or _cheapest_room([lengths[records] for records in batches], longest, width)
-        needs = [(pack(lengths[records], room).rows, int(labels[records].sum())) for records in batches]
+        room = next(iter(budgets), None) or _cheapest_room(
+            [lengths[records] for records in batches], longest, width, row_multiple * microbatches
+        )
+        dealt = [deal_rows(pack(lengths[records], room), labels[records], microbatches) for records in batches]
+        needs = [(packing.rows, most) for packing, most in dealt]
         shapes = choose_shapes(
             needs,
             room=room,
@@ -226,8 +233,9 @@ class Planner:
             ),
             examples=examples,
             row_multiple=row_multiple,
+            microbatches=microbatches,
         )
-        return cls(lengths, labels, room, shapes)
+        return cls(lengths, labels, room, shapes, microbatches)
 
     def efficiency(self, trial: TrialData) -> float:
         """Share of the compiled rows' places that hold a token, over a trial's first epoch."""
@@ -241,12 +249,14 @@ class Planner:
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
         """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
-        packing = pack(self.lengths[records], self.room)
+        packing, most = deal_rows(
+            pack(self.lengths[records], self.room), self.label_lengths[records], self.microbatches
+        )
         batch = StepBatch.empty(self.shapes[0])
         batch.record[: len(records)] = records
         batch.row[: len(records)] = packing.row
         batch.start[: len(records)] = packing.start
-        return batch, fitting_shape(self.shapes, packing.rows, int(self.label_lengths[records].sum()))
+        return batch, fitting_shape(self.shapes, packing.rows, most)
 
 
 # Row lengths tried, in multiples of the longest record, and how many batches are packed to compare them.
@@ -257,8 +267,13 @@ _TRIED_BATCHES = 200
 _EQUAL_AT_WIDTHS = 5
 
 
-def _cheapest_room(batches: Sequence[np.ndarray], longest: np.ndarray, width: int) -> tuple[int, ...]:
-    """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic."""
+def _cheapest_room(
+    batches: Sequence[np.ndarray], longest: np.ndarray, width: int, row_multiple: int
+) -> tuple[int, ...]:
+    """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic.
+
+    A batch has a multiple of `row_multiple` rows.
+    """
     sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
     candidates = [tuple(room.tolist()) for room in longest * np.array(_multiples(len(longest)))]
 
@@ -266,7 +281,7 @@ def _cheapest_room(batches: Sequence[np.ndarray], longest: np.ndarray, width: in
         target, *source = room
         row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
         row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
-        return row * sum(pack(lengths, room).rows for lengths in sample)
+        return row * sum(-(-pack(lengths, room).rows // row_multiple) for lengths in sample)
 
     return min(candidates, key=cost)
 

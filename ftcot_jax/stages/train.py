@@ -93,6 +93,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         checkpoint_steps=settings.checkpoint_steps,
         folder=folder,
         board=Path(place.folder / "tensorboard"),
+        microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
     )
     student, table = jobs[0].student, RecordTable.join(list(tables.values()))
     require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)

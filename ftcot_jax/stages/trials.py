@@ -23,8 +23,8 @@ from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.trial import Trial
 
 PAPER_EXAMPLES = 8
-# Settings of training that change how fast a result comes, not the result.
-_NOT_RESULT = {"slots", "slot_executor", "checkpoint_minutes", "checkpoint_steps"}
+# Settings of training that change how a result is computed, not the result.
+_NOT_RESULT = {"slots", "slot_executor", "microbatches", "checkpoint_minutes", "checkpoint_steps"}
 
 
 @dataclasses.dataclass(frozen=True)

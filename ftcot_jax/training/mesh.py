@@ -77,5 +77,5 @@ def _shardings(mesh: Mesh, rules: Rules, tree: Any, leading: tuple[str, ...]) ->
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of (slots, rows, length) token arrays: slots over `trial`, rows over `data` and `fsdp`."""
-    return NamedSharding(mesh, PartitionSpec("trial", ("data", "fsdp")))
+    """Sharding of (slots, microbatches, rows, length) tokens: slots over `trial`, rows over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec("trial", None, ("data", "fsdp")))

@@ -42,7 +42,7 @@ from ftcot_jax.training.trial import Listener, Trial
 
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
-    """How a pool runs; nothing here changes any trial's result."""
+    """How a pool runs; nothing here changes any trial's result but by rounding."""
 
     slots: int
     executor: Executor
@@ -50,6 +50,7 @@ class PoolOptions:
     checkpoint_steps: int | None
     folder: Path
     board: Path | None
+    microbatches: int = 1
 
 
 class Pool:
@@ -86,7 +87,9 @@ class Pool:
         share = mesh.shape["data"] * mesh.shape["fsdp"]
         width = jax.eval_shape(student.head, student.shapes).shape[1]
         data = [trial.data for trial in trials]
-        self._planner = Planner.for_trials(table, data, width=width, kind=student.kind, row_multiple=share)
+        self._planner = Planner.for_trials(
+            table, data, width=width, kind=student.kind, row_multiple=share, microbatches=options.microbatches
+        )
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
         trained = student.shapes if frozen is None else cast(SharedBase, student).split(student.shapes)[1]

@@ -40,6 +40,11 @@ class TrainSettings(BaseModel):
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Decay after warm-up, to zero.")
     warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate.")
     batch: BatchSettings = BatchSettings()
+    microbatches: int = Field(
+        1,
+        gt=0,
+        description="Parts a step's batch is computed in, one after another: less memory, the same result.",
+    )
     epochs: int | None = Field(None, gt=0, description="Passes over the records; exclusive with steps.")
     steps: int | None = Field(None, gt=0, description="Optimizer steps; exclusive with epochs.")
     seed: int | None = Field(None, ge=0, description="Batch order and new weights; default: the recipe's seed.")

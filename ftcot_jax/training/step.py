@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from ftcot_jax.records.batch import DeviceTable, PackedBatch, PairTokens, Rows, assemble, assemble_pairs
+from ftcot_jax.records.microbatch import divide
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Kind, StepBatch
 from ftcot_jax.students.dropout import Dropout, dropout_seed
@@ -138,11 +139,15 @@ def batch_loss(
       batch: the packed records.
       seed: () uint32 of this step's dropout, at the rates of the student's config; None for none.
     """
+    return _total_loss(student, params, batch, seed) / jnp.maximum(batch.label_weight.sum(), 1)
+
+
+def _total_loss(student: TrainableStudent, params: Params, batch: PackedBatch, seed: jax.Array | None) -> jax.Array:
+    """Sum of cross-entropy over label tokens."""
     hidden_RxLxE = _hidden(student, params, batch, seed)
     hidden_MxE = hidden_RxLxE.reshape(-1, hidden_RxLxE.shape[-1])[batch.label_at]
     with jax.default_matmul_precision("float32"):  # as inside the student: float32 means float32 everywhere
-        total = label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
-    return total / jnp.maximum(batch.label_weight.sum(), 1)
+        return label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
 
 
 def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed: jax.Array | None) -> jax.Array:
@@ -164,13 +169,16 @@ def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed:
 def _advance(
     student: TrainableStudent, frozen: Params | None, state: SlotState, batch: PackedBatch
 ) -> tuple[SlotState, Metrics]:
+    """One optimizer step of one trial; `batch` has a leading microbatch axis."""
     seed = dropout_seed(state.hyper.seed, state.step)
+    labels = jnp.maximum(batch.label_weight.sum(), 1)
 
-    def loss_of(trained: Params) -> jax.Array:
+    def share_of_loss(trained: Params, part: PackedBatch) -> jax.Array:
+        """A microbatch's part of the batch's mean: all label tokens weigh the same, wherever they lie."""
         params = trained if frozen is None else cast(SharedBase, student).join(frozen, trained)
-        return batch_loss(student, params, batch, seed)
+        return _total_loss(student, params, part, seed) / labels
 
-    loss, gradients = jax.value_and_grad(loss_of)(state.params)
+    loss, gradients = _summed(jax.value_and_grad(share_of_loss), state.params, batch)
     updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
     tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
@@ -183,6 +191,20 @@ def _advance(
     return state._replace(
         params=optax.apply_updates(state.params, updates), moments=moments, step=state.step + 1
     ), metrics
+
+
+def _summed(
+    share: Callable[[Params, PackedBatch], tuple[jax.Array, Params]], params: Params, batch: PackedBatch
+) -> tuple[jax.Array, Params]:
+    """Adds up microbatches' loss and gradients one after another, so that one's activations are held at a time."""
+    if batch.label.shape[0] == 1:
+        return share(params, jax.tree.map(lambda leaf: leaf[0], batch))
+
+    def add(total: tuple[jax.Array, Params], part: PackedBatch) -> tuple[tuple[jax.Array, Params], None]:
+        return jax.tree.map(jnp.add, total, share(params, part)), None
+
+    nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, nothing, batch)[0]
 
 
 def _idle(state: SlotState) -> tuple[SlotState, Metrics]:
@@ -228,7 +250,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     def step(
         state: SlotState, table: DeviceTable, planned: StepBatch, shape: BatchShape, frozen: Params | None = None
     ) -> tuple[SlotState, Metrics]:
-        batch = jax.vmap(lambda slot: build(table, slot, shape))(planned)
+        batch = jax.vmap(lambda slot: divide(build(table, slot, shape), shape.microbatches))(planned)
         if mesh.size > 1:
             text, source = jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))
             batch = batch._replace(text=text, source=source)
