@@ -60,9 +60,9 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs by what decides the compiled program, in order of first appearance."""
-    groups: dict[Any, list[Job]] = {}
+    groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(_program(job), []).append(job)
+        groups.setdefault(digest(*_program(job)), []).append(job)
     return list(groups.values())
 
 
@@ -71,7 +71,8 @@ def _program(job: Job) -> tuple[Any, ...]:
     train = job.spec.recipe.train
     rows = None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
     base = None if job.student.compute.lora is None else job.student.fingerprint
-    return (_architecture(job), train.optimizer, rows, base)
+    optimizer, numbers = train.optimizer_parts
+    return (_architecture(job), optimizer, sorted(numbers), rows, base)
 
 
 def _architecture(job: Job) -> str:

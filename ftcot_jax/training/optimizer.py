@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ftcot_jax.training.optimizer_options import Optimizer, optimizer_function
 from ftcot_jax.training.settings import TrainSettings
 
 SCHEDULES = ("constant", "linear", "cosine")
 
 
-class Hyper(NamedTuple):
-    """One trial's hyper-parameters, scalars on the device; `schedule` indexes `SCHEDULES`, `seed` is of dropout."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["learning_rate", "clip_norm", "schedule", "warmup_steps", "total_steps", "seed", "options"],
+    meta_fields=["optimizer"],
+)
+@dataclasses.dataclass(frozen=True)
+class Hyper:
+    """One trial's hyper-parameters: scalars on the device, and what of the optimizer is compiled.
+
+    Attributes:
+      learning_rate: at its peak.
+      clip_norm: infinity where gradients are not clipped.
+      schedule: index into `SCHEDULES`.
+      warmup_steps: steps of rising learning rate.
+      total_steps: steps in all.
+      seed: of dropout.
+      options: the optimizer's own numbers, by optax's names.
+      optimizer: the static part, the same for all trials of a program.
+    """
 
     learning_rate: Any
-    weight_decay: Any
-    beta1: Any
-    beta2: Any
-    epsilon: Any
     clip_norm: Any
     schedule: Any
     warmup_steps: Any
     total_steps: Any
     seed: Any
+    options: dict[str, Any]
+    optimizer: Optimizer
 
     @classmethod
     def of(cls, settings: TrainSettings, total_steps: int) -> Hyper:
         """The hyper-parameters a trial of `total_steps` optimizer steps runs with, as numpy scalars."""
+        optimizer, options = settings.optimizer_parts
         return cls(
             learning_rate=np.float32(settings.learning_rate),
-            weight_decay=np.float32(settings.weight_decay),
-            beta1=np.float32(settings.beta1),
-            beta2=np.float32(settings.beta2),
-            epsilon=np.float32(settings.epsilon),
             clip_norm=np.float32(np.inf if settings.clip_norm is None else settings.clip_norm),
             schedule=np.int32(SCHEDULES.index(settings.schedule)),
             warmup_steps=np.float32(round(settings.warmup_fraction * total_steps)),
             total_steps=np.float32(total_steps),
             seed=np.uint32((settings.seed or 0) % 2**32),
+            options={key: np.float32(value) for key, value in options.items()},
+            optimizer=optimizer,
         )
 
 
@@ -54,15 +71,10 @@ def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
     return hyper.learning_rate * jnp.where(hyper.warmup_steps > 0, warmup, 1) * decay
 
 
-def adamw(hyper: Hyper, step: jax.Array) -> optax.GradientTransformation:
-    """AdamW after global-norm clipping, as PyTorch's (decay on every weight, epsilon outside the root)."""
+def transformation(hyper: Hyper, step: jax.Array) -> optax.GradientTransformation:
+    """The optimizer of step `step` (from 0), after global-norm clipping."""
+    make = optimizer_function(hyper.optimizer.name)
     return optax.chain(
         optax.clip_by_global_norm(hyper.clip_norm),
-        optax.adamw(
-            learning_rate(hyper, step),
-            b1=hyper.beta1,
-            b2=hyper.beta2,
-            eps=hyper.epsilon,
-            weight_decay=hyper.weight_decay,
-        ),
+        make(learning_rate(hyper, step), **hyper.options, **dict(hyper.optimizer.static)),
     )

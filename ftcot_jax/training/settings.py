@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ftcot_jax.errors import nearest
+from ftcot_jax.training.optimizer_options import OPTIMIZERS, Optimizer, Option, optimizer_options
 
 
 class BatchSettings(BaseModel):
@@ -30,12 +33,17 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    optimizer: Literal["adamw"] = Field("adamw", description="Optimizer.")
+    optimizer: str = Field("adamw", description=f"Optax's name of the optimizer: {', '.join(OPTIMIZERS)}.")
+    optimizer_options: dict[str, Option] = Field(
+        {}, description="The optimizer's other options by optax's names, e.g. momentum for sgd."
+    )
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW first-moment decay.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW second-moment decay.")
-    epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon.")
+    weight_decay: float | None = Field(
+        None, ge=0, description="Decoupled weight decay; default: 0.01 for adamw as in the paper, else optax's."
+    )
+    beta1: float | None = Field(None, ge=0, lt=1, description="First-moment decay; default: optax's, 0.9 for adamw.")
+    beta2: float | None = Field(None, ge=0, lt=1, description="Second-moment decay; default: optax's, 0.999 for adamw.")
+    epsilon: float | None = Field(None, gt=0, description="Added to the divisor; default: optax's, 1e-8 for adamw.")
     clip_norm: float | None = Field(None, gt=0, description="Global gradient norm above which gradients are scaled.")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Decay after warm-up, to zero.")
     warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate.")
@@ -63,6 +71,25 @@ class TrainSettings(BaseModel):
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
         return self
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in OPTIMIZERS:
+            raise ValueError(f"no such optimizer{nearest(name, OPTIMIZERS)}; optax's are {', '.join(OPTIMIZERS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> TrainSettings:
+        if self.optimizer != "adamw" or self.optimizer_options:  # jax is not started for a recipe without
+            _ = self.optimizer_parts
+        return self
+
+    @property
+    def optimizer_parts(self) -> tuple[Optimizer, dict[str, float]]:
+        """What of the optimizer is compiled, and its options that are data."""
+        named = {key: getattr(self, key) for key in ("weight_decay", "beta1", "beta2", "epsilon")}
+        return optimizer_options(self.optimizer, named, self.optimizer_options)
 
     @property
     def total_epochs(self) -> int:

@@ -22,7 +22,7 @@ from ftcot_jax.records.plan import Kind, StepBatch
 from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
 from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings
-from ftcot_jax.training.optimizer import Hyper, adamw, learning_rate
+from ftcot_jax.training.optimizer import Hyper, learning_rate, transformation
 
 Params = Any
 Executor = Literal["vmap", "map"]
@@ -125,7 +125,7 @@ class Metrics(NamedTuple):
 def new_state(params: Params, hyper: Hyper) -> SlotState:
     """State of a trial that has taken no step."""
     step = jnp.zeros((), jnp.int32)
-    return SlotState(params, adamw(hyper, step).init(params), step, hyper, jnp.ones((), bool))
+    return SlotState(params, transformation(hyper, step).init(params), step, hyper, jnp.ones((), bool))
 
 
 def batch_loss(
@@ -179,7 +179,7 @@ def _advance(
         return _total_loss(student, params, part, seed) / labels
 
     loss, gradients = _summed(jax.value_and_grad(share_of_loss), state.params, batch)
-    updates, moments = adamw(state.hyper, state.step).update(gradients, state.moments, state.params)
+    updates, moments = transformation(state.hyper, state.step).update(gradients, state.moments, state.params)
     tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
         loss=loss,
