@@ -106,3 +106,9 @@ class MeshSettings(BaseModel):
     data: int = Field(1, ge=-1, description="A batch's rows spread over devices.")
     fsdp: int = Field(1, ge=-1, description="Rows spread over devices, and each weight too.")
     tensor: int = Field(1, ge=-1, description="Each layer's width spread over devices.")
+    slices: int | None = Field(
+        None,
+        gt=0,
+        description="Groups of devices joined by a slow network, the outer part of trial, then of data; default: as "
+        "the devices tell (TPU slices do).",
+    )
