@@ -90,8 +90,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
     options = PoolOptions(
         slots=_slots(settings, len(jobs), mesh.size, mesh.shape["trial"]),
         executor=_executor(settings),
-        checkpoint_seconds=60 * settings.checkpoint_minutes,
-        checkpoint_steps=settings.checkpoint_steps,
+        checkpoints=settings.checkpoints,
         folder=folder,
         board=Path(place.folder / "tensorboard"),
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),

@@ -24,7 +24,7 @@ from ftcot_jax.training.trial import Trial
 
 PAPER_EXAMPLES = 8
 # Settings of training that change how a result is computed, not the result.
-_NOT_RESULT = {"slots", "slot_executor", "microbatches", "checkpoint_minutes", "checkpoint_steps"}
+_NOT_RESULT = {"slots", "slot_executor", "microbatches", "checkpoints"}
 
 
 @dataclasses.dataclass(frozen=True)

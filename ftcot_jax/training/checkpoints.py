@@ -7,8 +7,9 @@ and the one before it is used.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,38 +22,52 @@ from ftcot_jax.training.step import SlotState
 
 
 class Checkpoints:
-    """The checkpoints of one pool, the last two of which are kept.
+    """The checkpoints of one pool.
 
     Args:
       folder: where they live, local or remote.
       architecture: identifies the students' shapes; a checkpoint of another is refused.
       say: receives warnings.
+      keep: how many of the last ones stay.
     """
 
-    def __init__(self, folder: epath.Path, architecture: str, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: epath.Path, architecture: str, say: Callable[[str], None], keep: int) -> None:
         self._folder = folder
         self._architecture = architecture
         self._say = say
-        keep = ocp.training.preservation_policies.LatestN(2)
-        self._checkpointer = ocp.training.Checkpointer(folder, preservation_policy=keep, cleanup_tmp_directories=True)
+        self._keep = keep
+        self._checkpointer = self._open()
+
+    def _open(self) -> ocp.training.Checkpointer:
+        return ocp.training.Checkpointer(
+            self._folder,
+            preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+            cleanup_tmp_directories=True,
+        )
 
     def save(self, tick: int, state: SlotState, note: dict[str, Any]) -> None:
-        """Saves the state after `tick` pool steps. A full disk is reported and the run goes on."""
+        """Saves the state after `tick` pool steps, going on with the copy to disk in the background.
+
+        A full disk is said, also that of the save before, and the run goes on.
+        """
         custom = {"architecture": self._architecture, "note": note}
-        try:
-            response = self._checkpointer.save_checkpointables_async(
+        with self._full_disk_is_said():
+            self._checkpointer.wait()  # a failure of the save before shows here, and is not this one's
+        with self._full_disk_is_said():
+            self._checkpointer.save_checkpointables_async(
                 tick, {"state": state}, force=True, overwrite=True, custom_metadata=custom
             )
-            # On a CPU the saver reads the very buffers that the next step is about to overwrite.
-            if response is not None and jax.default_backend() == "cpu":
-                response.result()
-        except (OSError, ValueError) as error:
-            self._report_full_disk(error)
+            # On a CPU the saver reads the very buffers that the next step is about to overwrite. Waiting costs no
+            # more than copying them first would: both are bound by memory.
+            if jax.default_backend() == "cpu":
+                self._checkpointer.wait()
 
     def restore(
         self, like: SlotState, mesh: jax.sharding.Mesh, rules: Rules
     ) -> tuple[int, SlotState, dict[str, Any]] | None:
         """Returns (tick, state, note) of the newest readable checkpoint, or None.
+
+        Damaged ones are moved aside, so that they neither count among those kept nor push a good one out.
 
         Args:
           like: the state, or its shapes, of one trial; the number of slots is the checkpoint's own.
@@ -67,7 +82,7 @@ class Checkpoints:
                 custom = self._checkpointer.metadata(saved.step).custom_metadata
                 architecture, note = custom["architecture"], custom["note"]
             except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
-                self._warn(saved.step, error)
+                self._set_aside(saved.step, error)
                 continue
             if architecture != self._architecture:
                 raise FtcotError(
@@ -89,22 +104,30 @@ class Checkpoints:
                     note,
                 )
             except Exception as error:  # as above
-                self._warn(saved.step, error)
+                self._set_aside(saved.step, error)
         return None
 
     def close(self) -> None:
         """Waits for the last save."""
-        try:
+        with self._full_disk_is_said():
             self._checkpointer.close()
-        except (OSError, ValueError) as error:  # a failed save is raised once more when its writer is joined
-            self._report_full_disk(error)
 
-    def _report_full_disk(self, error: Exception) -> None:
-        """Says so and lets the run go on if the disk is full; raises any other error."""
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-            raise error
-        self._say(f"a checkpoint was not saved, the disk of {self._folder} is full; the run goes on, make room")
+    @contextlib.contextmanager
+    def _full_disk_is_said(self) -> Iterator[None]:
+        """Lets the run go on if the disk is full; any other error is raised."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+                raise
+            self._say(f"a checkpoint was not saved, the disk of {self._folder} is full; the run goes on, make room")
+            self._checkpointer = self._open()  # the old one would raise its error again, and remove no half a save
 
-    def _warn(self, step: int, error: Exception) -> None:
+    def _set_aside(self, step: int, error: Exception) -> None:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        self._say(f"checkpoint {self._folder / str(step)} is damaged ({first}); using the one before it")
+        folder, aside = self._folder / str(step), self._folder / f"damaged-{step}"
+        if aside.exists():
+            aside.rmtree()
+        folder.rename(aside)
+        self._checkpointer.reload()
+        self._say(f"checkpoint {folder} is damaged ({first}); it is now {aside}, and the one before it is used")

@@ -27,6 +27,7 @@ from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
 from ftcot_jax.training.preemption import stop_on_signals
 from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
+from ftcot_jax.training.settings import CheckpointSettings
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
 from ftcot_jax.training.step import (
     Executor,
@@ -46,8 +47,7 @@ class PoolOptions:
 
     slots: int
     executor: Executor
-    checkpoint_seconds: float
-    checkpoint_steps: int | None
+    checkpoints: CheckpointSettings
     folder: Path
     board: Path | None
     microbatches: int = 1
@@ -96,7 +96,8 @@ class Pool:
         self._like = jax.eval_shape(new_state, trained, trials[0].hyper)
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
         self._seats: list[Seat | None] = [None] * options.slots
-        self._checkpoints = Checkpoints(epath.Path(options.folder / "checkpoints"), architecture, say)
+        places = epath.Path(options.folder / "checkpoints")
+        self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep)
         self.clock = Clock()
         self._reporter = Reporter(options.folder, options.board, listener, self.clock)
         self._compiled: set[BatchShape] = set()
@@ -216,9 +217,9 @@ class Pool:
         return take(self._state.params, slot)
 
     def _checkpoint_is_due(self, seconds: float) -> bool:
-        steps = self._options.checkpoint_steps
-        return seconds > self._options.checkpoint_seconds or (
-            steps is not None and self._tick > 0 and self._tick % steps == 0
+        settings = self._options.checkpoints
+        return seconds > 60 * settings.minutes or (
+            settings.steps is not None and self._tick > 0 and self._tick % settings.steps == 0
         )
 
     def _save(self) -> None:

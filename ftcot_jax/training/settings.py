@@ -28,6 +28,16 @@ class BatchSettings(BaseModel):
         return self
 
 
+class CheckpointSettings(BaseModel):
+    """When the state of a running pool is saved, and how much of it stays. A trial's best epoch is kept in any case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: float = Field(5.0, gt=0, description="Save after so many minutes.")
+    steps: int | None = Field(None, gt=0, description="Also save after every so many steps.")
+    keep: int = Field(2, gt=0, description="Saved states that stay; with one, a damaged one leaves none.")
+
+
 class TrainSettings(BaseModel):
     """Section ``train:`` of a recipe. Defaults are the paper's."""
 
@@ -63,8 +73,7 @@ class TrainSettings(BaseModel):
         "auto",
         description="Slots as one batched computation or one after another; auto: map on a CPU, else vmap.",
     )
-    checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints of a running pool.")
-    checkpoint_steps: int | None = Field(None, gt=0, description="Also checkpoint every so many steps.")
+    checkpoints: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:

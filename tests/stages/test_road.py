@@ -23,7 +23,7 @@ teacher: {loopback: weekday_tracking, diversity: 3}
 student:
   scratch: {model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,
             num_key_value_heads: 2, max_position_embeddings: 96, tie_word_embeddings: true}
-train: {steps: 12, batch: {examples: 4}, learning_rate: 1.0e-2, checkpoint_steps: 3}
+train: {steps: 12, batch: {examples: 4}, learning_rate: 1.0e-2, checkpoints: {steps: 3}}
 evaluate: {max_length: 48}
 sweep:
   axes:

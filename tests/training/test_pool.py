@@ -14,19 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
-from ftcot_jax.errors import FtcotError, Preempted
+from ftcot_jax.errors import Preempted
 from ftcot_jax.records.plan import TrialData
-from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import metrics_file
-from ftcot_jax.training.settings import MeshSettings, TrainSettings
-from ftcot_jax.training.slots import empty_slots
-from ftcot_jax.training.step import new_state
+from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
 from ftcot_jax.training.trial import Trial
 from tests.training.tiny import TinyStudent, make_records
 
@@ -92,7 +88,7 @@ def run(
     every: int | None = None,
     mesh: MeshSettings | None = None,
 ) -> Recorder:
-    options = PoolOptions(slots, "map", 1e9, every, folder, None)
+    options = PoolOptions(slots, "map", CheckpointSettings(minutes=1e9, steps=every), folder, None)
     devices = make_mesh(mesh or MeshSettings())
     Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append).run()
     return recorder
@@ -228,51 +224,3 @@ def test_the_only_trial_diverges_when_a_checkpoint_is_due(tmp_path: Path) -> Non
         make_trials()[0], initial=lambda: jax.tree.map(lambda leaf: leaf.at[0, 0].set(np.nan), STUDENT.init(0))
     )
     assert run(tmp_path, Recorder(), [bad], slots=1, every=1).reasons == {"trial0": "loss became nan at step 0"}
-
-
-def test_a_damaged_checkpoint_is_skipped_and_another_student_refused(tmp_path: Path) -> None:
-    mesh, lines = make_mesh(MeshSettings()), []
-    like = new_state(STUDENT.init(0), make_trials()[0].hyper)
-    checkpoints = Checkpoints(epath.Path(tmp_path), "tiny", lines.append)
-    for tick in (3, 6):
-        state = jax.tree.map(lambda leaf, t=tick: leaf + t, empty_slots(like, 2, mesh, ())._replace(live=0))
-        checkpoints.save(tick, state._replace(live=np.ones(2, bool)), {"slots": [None, {"key": "x"}]})
-    checkpoints.close()
-    whole = Checkpoints(epath.Path(tmp_path), "tiny", lines.append).restore(like, mesh, ())
-    assert whole is not None
-    assert whole[0] == 6
-    assert int(whole[1].step[0]) == 6
-    assert whole[2] == {"slots": [None, {"key": "x"}]}
-    assert lines == []
-
-    for file in (tmp_path / "6" / "state").rglob("*"):
-        if file.is_file() and "d" in file.parts:
-            file.write_bytes(b"")
-    before = Checkpoints(epath.Path(tmp_path), "tiny", lines.append).restore(like, mesh, ())
-    assert before is not None
-    assert before[0] == 3
-    assert int(before[1].step[0]) == 3
-    assert len(lines) == 1
-    assert "6 is damaged" in lines[0]
-    with pytest.raises(FtcotError, match=r"checkpoint of another student \(tiny, not larger\)"):
-        Checkpoints(epath.Path(tmp_path), "larger", lines.append).restore(like, mesh, ())
-
-
-def test_a_full_disk_is_said_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    checkpoints = Checkpoints(epath.Path(tmp_path), "tiny", lines.append)
-    state = empty_slots(new_state(STUDENT.init(0), make_trials()[0].hyper), 1, make_mesh(MeshSettings()), ())
-
-    def fails(number: int) -> None:
-        def save(*args: Any, **kwargs: Any) -> None:
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(checkpoints._checkpointer, "save_checkpointables_async", save)
-
-    fails(28)  # ENOSPC
-    checkpoints.save(1, state, {"slots": [None]})
-    assert len(lines) == 1
-    assert f"the disk of {tmp_path} is full; the run goes on" in lines[0]
-    fails(13)  # anything else is not swallowed
-    with pytest.raises(OSError, match="Permission denied"):
-        checkpoints.save(2, state, {"slots": [None]})
