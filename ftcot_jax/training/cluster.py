@@ -6,26 +6,29 @@ One process is the common case, for which nothing happens.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
+import signal
 import socket
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
+from types import FrameType
 
 import jax
 from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster  # what jax.distributed itself asks
 
-from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.errors import FtcotError, Preempted, UsageError
 from ftcot_jax.progress import say
 from ftcot_jax.training.hub import Hub
 from ftcot_jax.training.processes import ALONE, Linked, Processes
 
 VARIABLES = ("FTCOT_COORDINATOR", "FTCOT_PROCESSES", "FTCOT_PROCESS")
-JOIN_SECONDS, SILENCE_SECONDS = 300.0, 20.0
+JOIN_SECONDS, SILENCE_SECONDS = 300, 20
 
 
-class Seat(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Seat:
     """A process's place in the run.
 
     Attributes:
@@ -74,8 +77,8 @@ def find_seat(environment: Mapping[str, str]) -> Seat | None:
         except Exception as error:  # no metadata server, no name service, or variables cut short
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FtcotError(
-                f"{cluster.name}: cannot tell which of several processes this is ({reason}); set {', '.join(VARIABLES)}, "
-                "or FTCOT_PROCESSES=1 to run alone"
+                f"{cluster.name}: cannot tell which of several processes this is ({reason}); set "
+                f"{', '.join(VARIABLES)}, or FTCOT_PROCESSES=1 to run alone"
             ) from error
         alone_here = re.fullmatch(r"1(\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
         local = None if alone_here else cluster.get_local_process_id()  # tasks of one machine have a GPU each
@@ -98,7 +101,7 @@ def _plain(environment: Mapping[str, str]) -> Seat:
     return Seat(host, int(port), int(count), int(number))
 
 
-def _seconds(name: str, default: float) -> float:
+def _seconds(name: str, default: int) -> float:
     text = os.environ.get(name, str(default))
     try:
         seconds = float(text)
@@ -126,8 +129,15 @@ def _join(seat: Seat) -> Processes:
             f"process {seat.number}: no answer from process 0 at {where} for {join:g} s ({error.strerror or error}); "
             "start process 0 there, and let the others reach it"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     _start_jax(seat, processes)
     return processes
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Outside the loop, which saves first, a preempted process has nothing to save, and the others are to know."""
+    raise Preempted("stopped by SIGTERM; run the same command to go on")
 
 
 def _start_jax(seat: Seat, processes: Linked) -> None:

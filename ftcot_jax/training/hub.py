@@ -130,7 +130,7 @@ class Hub:
                 self._members[number].at = (message["at"], message["value"])
                 self._meet()
             elif "failed" in message:
-                self._end(f"{self._name(number)} failed: {message['failed']}", int(message["code"]), number)
+                self._end(f"{self._name(number)}: {message['failed']}", int(message["code"]), number)
             elif "bye" in message:
                 self._members[number].left = True
 

@@ -46,7 +46,13 @@ class Processes:
         return self.gather(what, value)[0]
 
     def fail(self, line: str, code: int, unexpected: bool = False) -> None:
-        """Tells the others why this process ends, and ends it with this exit code; returns only when alone."""
+        """Says why this process ends, to the user and to the others, and ends it; does nothing for one alone.
+
+        Args:
+          line: why.
+          code: the exit code.
+          unexpected: it may be the echo of another process's death, which then is what is said.
+        """
 
     def leave(self) -> None:
         """Ends in peace, together with the others."""
@@ -79,16 +85,15 @@ class Linked(Processes):
         self._silence = silence_seconds
         self._answers: queue.Queue[list[Any]] = queue.Queue()
         self._ended = threading.Event()
+        self._leaving = False
         self._sending = threading.Lock()
         self._lead = f"process 0 of {count} (on {address[0]})"
         self._line = _connect(address, join_seconds)
         self._line.settimeout(silence_seconds)
         lines = read_lines(self._line)
         self._send(process=number, of=count, host=socket.gethostname())
-        where = f"{address[0]}:{address[1]}"
-        self._obey(
-            self._next(lines, f"{where} answers, but not as the coordinator of an ftcot run; choose another port")
-        )
+        stranger = f"{address[0]}:{address[1]} answers, but is no ftcot run; choose another port for the coordinator"
+        self._obey(self._next(lines, stranger))
         threading.Thread(target=self._beat, daemon=True).start()
         self._line.settimeout(join_seconds + silence_seconds)  # the hub speaks when all are there, or gives up
         self.note: dict[str, Any] = self._obey(self._next(lines, f"{self._lead} died"))["note"]
@@ -106,12 +111,14 @@ class Linked(Processes):
     def fail(self, line: str, code: int, unexpected: bool = False) -> None:
         if unexpected:
             time.sleep(VERDICT_SECONDS)
+        sys.stdout.flush()
+        os.write(2, f"ftcot: {line}\n".encode())
         self._send(failed=line, code=code)
         self._ended.wait(5)
-        sys.stdout.flush()
         self._exit(code)
 
     def leave(self) -> None:
+        self._leaving = True
         self.gather("the end")
         self._send(bye=True)
 
@@ -120,6 +127,8 @@ class Linked(Processes):
             message = self._obey(self._next(lines, f"{self._lead} died"))
             if "all" in message:
                 self._answers.put(message["all"])
+                if self._leaving:
+                    return  # whoever is gone from now on has not died
 
     def _obey(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ends this process if it is told to; otherwise returns the message."""
