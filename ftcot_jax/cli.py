@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -114,12 +115,22 @@ def export(
 
 def _stage(name: str, recipe: str, overrides: list[str] | None, out: str | None) -> None:
     """Reads the recipe and runs one stage; imports late, so that help and bad usage answer at once."""
-    from ftcot_jax.config import load_recipe
-    from ftcot_jax.stages.run import STAGES
+    from ftcot_jax.training.cluster import join
 
-    changes = [*(overrides or []), *([] if out is None else [f"out={out}"])]
-    loaded, trials = load_recipe(recipe, changes)
-    text = STAGES[name](loaded, trials)
+    processes = join()
+    try:
+        from ftcot_jax.config import load_recipe
+        from ftcot_jax.stages.run import perform
+
+        changes = [*(overrides or []), *([] if out is None else [f"out={out}"])]
+        loaded, trials = load_recipe(recipe, changes)
+        text = perform(name, loaded, trials, processes)
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("FTCOT_DEBUG") and processes.count > 1:
+            traceback.print_exc()
+        expected = isinstance(error, (FtcotError, OSError, KeyboardInterrupt))
+        processes.fail(*_explain(error), unexpected=not expected)
+        raise
     if text:
         print(text)
 
@@ -132,23 +143,23 @@ def main() -> None:
 def _guarded(call: Callable[[], None]) -> int:
     try:
         call()
-    except FtcotError as error:
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("FTCOT_DEBUG"):
             raise
-        print(f"ftcot: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        if os.environ.get("FTCOT_DEBUG"):
-            raise
-        print(f"ftcot: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("ftcot: stopped; run the same command to go on", file=sys.stderr)
-        return 130
-    except Exception as error:  # the outermost edge: whatever it is, the user gets a line and a way to learn more
-        if os.environ.get("FTCOT_DEBUG"):
-            raise
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        print(f"ftcot: unexpected {type(error).__name__}: {first} (ftcot --debug shows where)", file=sys.stderr)
-        return 1
+        line, code = _explain(error)
+        print(f"ftcot: {line}", file=sys.stderr)
+        return code
     return 0
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """The line a user sees, and the exit code."""
+    if isinstance(error, FtcotError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input/output'}: {error.strerror or error}", 1
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; run the same command to go on", 130
+    # The outermost edge: whatever it is, the user gets a line and a way to learn more.
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"unexpected {type(error).__name__}: {first} (ftcot --debug shows where)", 1

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
@@ -45,7 +46,7 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_student(
                 job.student,
-                params,
+                jax.device_put(params),  # of several processes' training they are in the host's memory
                 data.task,
                 questions,
                 asking,

@@ -24,6 +24,7 @@ from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import Kind, Template, get_template
+from ftcot_jax.training.processes import ALONE, Processes
 
 
 @dataclasses.dataclass
@@ -33,17 +34,19 @@ class Place:
     Attributes:
       folder: the output folder.
       say: receives lines of progress.
+      processes: those that do the same in this folder.
       seconds: wall seconds spent in each stage so far, in this process.
     """
 
     folder: epath.Path
     say: Callable[[str], None]
+    processes: Processes = ALONE
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     _inner: float = 0.0
 
     @functools.cached_property
     def store(self) -> Store:
-        return Store(self.folder / "artifacts", self.say)
+        return Store(self.folder / "artifacts", self.say, self.processes.number)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

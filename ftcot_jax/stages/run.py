@@ -14,32 +14,57 @@ import jax
 import yaml
 from etils import epath
 
+import ftcot_jax
 from ftcot_jax.artifacts import write_atomically
 from ftcot_jax.config import Recipe, TrialRecipe
+from ftcot_jax.errors import UsageError
 from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
 from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.stages import data
 from ftcot_jax.stages.evaluate import evaluate
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
 from ftcot_jax.stages.trials import Job, prepare
 from ftcot_jax.tasks.templates import get_template
+from ftcot_jax.training.processes import ALONE, Processes
 
 Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
 
 
-def _open(recipe: Recipe) -> Place:
+def perform(name: str, recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes) -> str:
+    """Does a stage; returns what process 0 prints. Several processes train together, all else is process 0's.
+
+    Raises:
+      UsageError: another process does something else.
+    """
+    seen = processes.gather("start", digest(ftcot_jax.__version__, name, recipe.model_dump(mode="json")))
+    other = next((number for number, what in enumerate(seen) if what != seen[0]), None)
+    if other is not None:
+        raise UsageError(
+            f"process {other} was started with another command, recipe or version of ftcot than process 0; start all "
+            "of them alike"
+        )
+    if name in TOGETHER:
+        text = TOGETHER[name](recipe, specs, processes)
+    else:
+        text = STAGES[name](recipe, specs) if processes.lead else ""
+    processes.leave()
+    return text if processes.lead else ""
+
+
+def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
     """Opens the run's folder, saves the recipe there, and turns the compile cache on."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     folder = _folder(recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / f"{recipe.name}.yaml", text)
+    if processes.lead:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+        write_atomically(folder / f"{recipe.name}.yaml", text)
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    return Place(folder, say)
+    return Place(folder, say if processes.lead else lambda line: None, processes)
 
 
 def _folder(recipe: Recipe) -> epath.Path:
@@ -101,8 +126,8 @@ def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     return yield_table(rows)
 
 
-def _train(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    place = _open(recipe)
+def _train(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
+    place = _open(recipe, processes)
     train(place, _prepare(place, specs))
     return _times(place)
 
@@ -128,18 +153,25 @@ def _report(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     return report(place, recipe, _prepare(place, specs))
 
 
-def _run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    place = _open(recipe)
+def _run(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
+    place = _open(recipe, processes)
     jobs = _prepare(place, specs)
     train(place, jobs)
+    if not processes.lead:
+        return ""
     evaluate(place, jobs)
     text = report(place, recipe, jobs)
     return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / 'report.md'}"
 
 
 def _prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
+    """Process 0 makes what is missing; the others find it."""
+    if not place.processes.lead:
+        place.processes.gather("prepared")
+        return prepare(place, specs)
     jobs = prepare(place, specs)
     print(yield_table([(job.spec.name, job.records.selection.report) for job in jobs]), file=sys.stderr)
+    place.processes.gather("prepared")
     return jobs
 
 
@@ -179,3 +211,5 @@ STAGES: dict[str, Stage] = {
     "evaluate": _evaluate,
     "report": _report,
 }
+
+TOGETHER: dict[str, Callable[[Recipe, Sequence[TrialRecipe], Processes], str]] = {"run": _run, "train": _train}

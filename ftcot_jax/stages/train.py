@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import platform
@@ -44,18 +45,25 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
         for group in _groups(jobs):
             name = f"pool-{digest(*_program(group[0]))}"
             with place.store.exclusive(name):
-                missing = []
-                for job in group:
-                    done = find_student(place, job)
-                    if done is None:
-                        missing.append(job)
-                    else:
-                        place.say(f"train: reusing {done.path} ({job.spec.name})")
+                missing = _missing(place, group, name)
                 if missing:
                     failures |= _train_group(place, missing, Path(place.folder / "pools" / name))
     if failures:
         first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
         raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
+
+
+def _missing(place: Place, group: Sequence[Job], name: str) -> list[Job]:
+    """The jobs still to be trained, as process 0 sees it."""
+    missing = []
+    for job in group if place.processes.lead else ():
+        done = find_student(place, job)
+        if done is None:
+            missing.append(job.key)
+        else:
+            place.say(f"train: reusing {done.path} ({job.spec.name})")
+    wanted = place.processes.decide(name, missing)
+    return [job for job in group if job.key in wanted]
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -97,15 +105,34 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
     )
     student, table = jobs[0].student, RecordTable.join(list(tables.values()))
     require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
-    frozen = None
+    frozen = own = None
     if student.compute.lora is not None:
         places = params_shardings(mesh, student.sharding_rules, student.shapes)
-        frozen = student.split(student.load(places))[0]
-    with show_progress("train") as update:
-        listener = _Listener(place, {job.key: job for job in jobs}, folder, update, frozen)
-        Pool(student, _architecture(jobs[0]), table, trials, mesh, options, listener, place.say, frozen).run()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
+        own = frozen = student.split(student.load(places))[0]
+        if place.processes.count > 1:  # params come to process 0 alone, which joins them with its own copy
+            own = student.split(student.load())[0] if place.processes.lead else None
+    with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
+        listener = _Listener(place, {job.key: job for job in jobs}, folder, update, own)
+        Pool(
+            student,
+            _architecture(jobs[0]),
+            table,
+            trials,
+            mesh,
+            options,
+            listener,
+            place.say,
+            frozen,
+            place.processes,
+        ).run()
+    place.processes.gather(f"{folder.name} done")
+    if place.processes.lead:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
     return listener.failures
+
+
+def _no_update(done: int, total: int, note: str) -> None:
+    """Process 0 shows the progress of all."""
 
 
 def _slots(settings: TrainSettings, trials: int, devices: int, trial_axis: int) -> int:

@@ -40,6 +40,16 @@ class MetricLog:
             self._board.close()
 
 
+class NoLog:
+    """In place of a `MetricLog` where another process writes it."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """The rows of a metrics file, in order."""
     return [json.loads(line) for line in _lines(file)]

@@ -23,9 +23,11 @@ from ftcot_jax.records.batch import DeviceTable, device_table, stack_batches
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Planner, StepBatch
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.training.agreement import Ballot, Wish, on_all, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
-from ftcot_jax.training.preemption import stop_on_signals
+from ftcot_jax.training.preemption import StopFlag, stop_on_signals
+from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
 from ftcot_jax.training.settings import CheckpointSettings
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
@@ -66,6 +68,10 @@ class Pool:
       listener: told when a trial is looked at, finished or failed.
       say: receives warnings, one line each.
       frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
+      processes: those that share the mesh; each runs the same pool of the same trials.
+
+    Raises:
+      UsageError: one of several processes has no device in the mesh.
     """
 
     def __init__(
@@ -79,8 +85,10 @@ class Pool:
         listener: Listener,
         say: Callable[[str], None],
         frozen: Params | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self._frozen = frozen
+        self._frozen, self._processes = frozen, processes
+        self._ballot = Ballot(mesh, processes)
         self._queue = collections.deque(trials)
         self._mesh, self._options, self._listener = mesh, options, listener
         self._rules = student.sharding_rules
@@ -91,6 +99,8 @@ class Pool:
             table, data, width=width, kind=student.kind, row_multiple=share, microbatches=options.microbatches
         )
         self._table: DeviceTable = device_table(table)
+        if processes.count > 1:
+            self._table = on_all(mesh, self._table)
         self._step = make_train_step(student, mesh, options.executor)
         trained = student.shapes if frozen is None else cast(SharedBase, student).split(student.shapes)[1]
         self._like = jax.eval_shape(new_state, trained, trials[0].hyper)
@@ -99,7 +109,7 @@ class Pool:
         places = epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep)
         self.clock = Clock()
-        self._reporter = Reporter(options.folder, options.board, listener, self.clock)
+        self._reporter = Reporter(options.folder, options.board, listener, self.clock, processes.lead)
         self._compiled: set[BatchShape] = set()
         self._tick = 0
 
@@ -122,7 +132,9 @@ class Pool:
                             self._attend()
                     if not any(self._seats):
                         return
-                    if stop.reason or self._checkpoint_is_due(time.monotonic() - saved):
+                    wish = self._wish(stop, time.monotonic() - saved)
+                    decision = self._ballot.decision(wish)
+                    if decision is not Wish.GO_ON:
                         self._flush(pending)
                         pending = None
                         if not any(self._seats):
@@ -130,10 +142,11 @@ class Pool:
                         with self.clock.within("checkpoint"):
                             self._save()
                         saved = time.monotonic()
-                    if stop.reason:
-                        raise Preempted(f"stopped by {stop.reason} and saved; run the same command to go on")
+                        self._ballot.settle()
+                    if decision is Wish.STOP:
+                        raise self._stopped(stop)
                     with self.clock.within("step"):
-                        launched = self._launch(pending)
+                        launched = self._launch(pending, wish)
                     self._flush(pending)
                     pending = launched
             finally:
@@ -143,7 +156,22 @@ class Pool:
                     if seat is not None:
                         seat.log.close()
 
-    def _launch(self, pending: Launched | None) -> Launched:
+    def _wish(self, stop: StopFlag, seconds: float) -> Wish:
+        """What this process wants, `seconds` after the last checkpoint; of several the leader's clock counts."""
+        if stop.reason:
+            return Wish.STOP
+        return Wish.SAVE if self._processes.lead and self._checkpoint_is_due(seconds) else Wish.GO_ON
+
+    def _stopped(self, stop: StopFlag) -> Preempted:
+        """How the run ends once all is saved, on all processes."""
+        with self.clock.within("checkpoint"):
+            self._checkpoints.close()
+        reasons = self._processes.gather("stopping", stop.reason)
+        number, reason = next((number, reason) for number, reason in enumerate(reasons) if reason)
+        whom = f" on process {number}" if len(reasons) > 1 else ""
+        return Preempted(f"stopped by {reason}{whom} and saved; run the same command to go on")
+
+    def _launch(self, pending: Launched | None, wish: Wish) -> Launched:
         """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
         parts, batches, shapes = [], [], []
@@ -166,13 +194,15 @@ class Pool:
             self._state, metrics = self._step(self._state, self._table, planned, shape, self._frozen)
         self._compiled.add(shape)
         self._tick += 1
-        return Launched(parts, metrics, began)
+        metrics, votes = self._ballot.cast(metrics, wish)
+        return Launched(parts, metrics, votes, began)
 
     def _flush(self, launched: Launched | None) -> None:
         """Reports a step that is still on its way, if any, and frees the slots of trials that diverged."""
         if launched is not None:
             with self.clock.within("step"):
                 diverged = self._reporter.report(launched, self._seats)
+                self._ballot.count(launched.votes)
             for slot in diverged:
                 self._leave(slot)
 
@@ -191,18 +221,33 @@ class Pool:
                     self._seat(slot, self._queue.popleft(), None)
                     continue
                 if seat.step in seat.trial.looks:
-                    self._listener.look(seat.trial, seat.step, self._params(slot))
+                    self._look(slot, seat)
                 if seat.step < seat.trial.steps:
                     break
-                summary = self._reporter.summary(seat)
-                summary["packing_efficiency"] = self._planner.efficiency(seat.trial.data)
-                self._listener.finished(seat.trial, self._params(slot), summary)
+                self._finish(slot, seat)
                 self._leave(slot)
+
+    def _look(self, slot: int, seat: Seat) -> None:
+        params = self._params(slot)
+        if self._processes.lead:
+            self._listener.look(seat.trial, seat.step, params)
+        self._processes.gather(f"{seat.trial.name} looked at after step {seat.step}")
+
+    def _finish(self, slot: int, seat: Seat) -> None:
+        summary = self._reporter.summary(seat)
+        summary["packing_efficiency"] = self._planner.efficiency(seat.trial.data)
+        params = self._params(slot)
+        if self._processes.lead:
+            self._listener.finished(seat.trial, params, summary)
+        self._processes.gather(f"{seat.trial.name} finished")
 
     def _seat(self, slot: int, trial: Trial, state: SlotState | None, note: dict[str, Any] | None = None) -> None:
         """Puts a trial into a slot: from its first step, or from a restored state and the note of its seat."""
         with self.clock.within("other"):
-            state = new_state(trial.initial(), trial.hyper) if state is None else state
+            if state is None:
+                state = new_state(trial.initial(), trial.hyper)
+                if self._processes.count > 1:
+                    state = spread(self._mesh, self._rules, state)
             self._state = refill(self._state, slot, state)
             self._seats[slot] = self._reporter.seat(trial, int(state.step), note)
 
@@ -214,7 +259,8 @@ class Pool:
         self._state = vacate(self._state, slot)
 
     def _params(self, slot: int) -> Params:
-        return take(self._state.params, slot)
+        params = take(self._state.params, slot)
+        return params if self._processes.count == 1 else to_leader(self._mesh, params, self._processes)
 
     def _checkpoint_is_due(self, seconds: float) -> bool:
         settings = self._options.checkpoints

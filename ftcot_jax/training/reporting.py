@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from ftcot_jax.training.clock import Clock, Part
-from ftcot_jax.training.metric_log import MetricLog
+from ftcot_jax.training.metric_log import MetricLog, NoLog
 from ftcot_jax.training.step import Metrics
 from ftcot_jax.training.trial import Listener, Trial
 
@@ -32,7 +32,7 @@ class Seat:
 
     trial: Trial
     step: int
-    log: MetricLog
+    log: MetricLog | NoLog
     spent: dict[Part, float]
     examples: int
 
@@ -58,11 +58,13 @@ class Launched:
     Attributes:
       parts: of the trials that take part.
       metrics: to come.
+      votes: what the processes wished when it was launched, to come.
       began: when its planning began.
     """
 
     parts: list[Taken]
     metrics: Metrics
+    votes: Any
     began: float
 
 
@@ -74,9 +76,11 @@ class Reporter:
       board: folder for TensorBoard events, or None.
       listener: told of every step.
       clock: the pool's.
+      writes: whether this process writes the logs; of several one does.
     """
 
-    def __init__(self, folder: Path, board: Path | None, listener: Listener, clock: Clock) -> None:
+    def __init__(self, folder: Path, board: Path | None, listener: Listener, clock: Clock, writes: bool = True) -> None:
+        self._writes = writes
         self._folder, self._board, self._listener, self._clock = folder, board, listener, clock
         self._reported_at = -math.inf
 
@@ -84,7 +88,7 @@ class Reporter:
         """A seat for a trial whose next step is `step`; `note` is that of its seat in the checkpoint, if any."""
         folder = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
         board = None if self._board is None else self._board / folder
-        log = MetricLog(metrics_file(self._folder, trial), board, step)
+        log = MetricLog(metrics_file(self._folder, trial), board, step) if self._writes else NoLog()
         before = {} if note is None else note["spent"]
         spent = {part: now - before.get(part, 0.0) for part, now in self._clock.read().items()}
         return Seat(trial, step, log, spent, 0 if note is None else note["examples"])

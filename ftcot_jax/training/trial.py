@@ -35,7 +35,10 @@ class Trial:
 
 
 class Listener(Protocol):
-    """Told what happens to trials; `params` are one trial's trained ones, on the device."""
+    """Told what happens to trials; `params` are one trial's trained ones, on the device.
+
+    Of several processes only process 0 hears of looks and ends, with params in its memory, while the others wait.
+    """
 
     def look(self, trial: Trial, step: int, params: Params) -> None: ...
 

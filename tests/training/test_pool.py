@@ -21,6 +21,7 @@ from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Pool, PoolOptions
+from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
 from ftcot_jax.training.trial import Trial
@@ -87,10 +88,11 @@ def run(
     slots: int = 2,
     every: int | None = None,
     mesh: MeshSettings | None = None,
+    processes: Processes = ALONE,
 ) -> Recorder:
     options = PoolOptions(slots, "map", CheckpointSettings(minutes=1e9, steps=every), folder, None)
     devices = make_mesh(mesh or MeshSettings())
-    Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append).run()
+    Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append, processes=processes).run()
     return recorder
 
 
