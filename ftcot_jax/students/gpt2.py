@@ -96,7 +96,7 @@ class GPT2(nnx.Module):
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
         self.place = nnx.Param(normal(rngs, (spec.positions, spec.width), spec.std))
-        self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
         self.norm = LayerNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 

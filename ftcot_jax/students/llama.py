@@ -143,7 +143,7 @@ class Llama(nnx.Module):
         spec = LlamaSpec.of(config, compute.dropout)
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
-        self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
         self.norm = RMSNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 

@@ -195,7 +195,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, spec: T5Spec, rngs: nnx.Rngs) -> None:
         self.relative = RelativeBias(spec, False, rngs)
-        self.layers = stack_layers(lambda keys: DecoderBlock(spec, keys), spec.decoder_layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: DecoderBlock(spec, keys), spec.decoder_layers, rngs)
         self.norm = RMSNorm(spec.width, spec.epsilon)
 
 
