@@ -1,4 +1,4 @@
-"""The rows of a batch and the texts that sit in them: seated, decoded in chunks, replaced as they end.
+"""The rows of each slot and the texts that sit in them: seated, decoded in chunks, replaced as they end.
 
 The host decides only between chunks of steps: which rows ended, which texts take their place, how many
 columns and rows the cache needs. Rows and columns come in a few sizes, so few programs are compiled, and they
@@ -12,11 +12,12 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from jax.sharding import Mesh
 
-from ftcot_jax.generation.decode import NOTHING, Rows, decode_chunk, prefill, rearrange
+from ftcot_jax.generation.decode import NOTHING, Rows, Weights, decode_chunk, new_cache, prefill, read_prefix, rearrange
+from ftcot_jax.generation.placement import row_shares
 from ftcot_jax.generation.sampling import Sampling
 from ftcot_jax.generation.stop_strings import StopStrings
-from ftcot_jax.students.family import Params
 from ftcot_jax.students.kv_cache import Cache
 from ftcot_jax.students.student import Student
 
@@ -29,7 +30,8 @@ class Text:
     """A text being written.
 
     Attributes:
-      number: its place among the results.
+      slot: whose student writes it.
+      number: its place among the slot's results.
       prefill: tokens read before decoding starts.
       start: the token that decoding starts from.
       position: of `start` in the decoder's text.
@@ -39,6 +41,7 @@ class Text:
       finish_reason: None while it goes on.
     """
 
+    slot: int
     number: int
     prefill: list[int]
     start: int
@@ -48,8 +51,8 @@ class Text:
     written: list[int] = dataclasses.field(default_factory=list)
     finish_reason: FinishReason | None = None
 
-    def columns(self, steps: int) -> int:
-        """Cache columns the text needs for `steps` more tokens."""
+    def length(self, steps: int) -> int:
+        """Positions the text needs for `steps` more tokens."""
         return self.position + min(len(self.written) + steps, self.budget)
 
 
@@ -58,141 +61,181 @@ class Board:
 
     Args:
       student: the architecture.
-      params: its weights.
+      weights: of S students.
       texts: what to write, in the order in which they are seated.
-      batch_rows: most texts written at a time.
+      batch_rows: most texts a slot writes at a time.
       sampling: how tokens are chosen; None for the likeliest.
       stop: finds where a text is to end besides the end token.
+      mesh: the devices, if the weights are on several.
     """
 
     def __init__(
         self,
         student: Student,
-        params: Params,
+        weights: Weights,
+        slots: int,
         texts: list[Text],
         batch_rows: int,
         sampling: Sampling | None,
         stop: StopStrings,
+        mesh: Mesh | None,
     ) -> None:
-        self._student, self._params, self._sampling, self._stop = student, params, sampling, stop
-        self._queue = collections.deque(texts)
-        self._seats: list[Text | None] = [None] * min(batch_rows, _power_of_two(len(texts)))
+        self._student, self._weights, self._sampling, self._stop, self._mesh = student, weights, sampling, stop, mesh
+        self._queues = [collections.deque(text for text in texts if text.slot == slot) for slot in range(slots)]
+        share = row_shares(mesh)
+        self._fewest_rows = share
+        rows = min(batch_rows, _power_of_two(max(map(len, self._queues), default=0)))
+        rows = -(-rows // share) * share
+        self._seats: list[list[Text | None]] = [[None] * rows for _ in range(slots)]
+        prefix = _common_prefix(texts) if student.kind == "decoder" else []
+        self._start = len(prefix)
+        for text in texts:
+            text.prefill = text.prefill[self._start :]
+        self._prefix = read_prefix(student, mesh, weights, np.asarray(prefix, np.int32)) if prefix else ()
         self._cache: Cache | None = None
+        self._shape = (0, 0)
         self._longest_prefill = _prompt_width(max((len(text.prefill) for text in texts), default=0))
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue) or any(self._seats)
+        return any(self._queues) or any(any(seats) for seats in self._seats)
 
     def advance(self) -> list[Text]:
         """Seats waiting texts, decodes one chunk, and returns the texts that ended."""
         newcomers = self._seat_newcomers()
         self._cache = self._fit_cache()
-        if newcomers:
+        if any(newcomers):
             self._cache = self._prefill(self._cache, newcomers)
-        live = sum(text is not None for text in self._seats)
+        live = len(self._live())
         # Come back early when a worthwhile share of the rows can be refilled, or most of them dropped.
-        seats = len(self._seats)
-        leave_at = live - max(1, seats // 8) if self._queue else min(live - 1, seats // 4)
-        self._cache, written_BxN = decode_chunk(
+        seats = sum(map(len, self._seats))
+        leave_at = live - max(1, seats // 8) if any(self._queues) else min(live - 1, seats // 2)
+        self._cache, written_SxBxN = decode_chunk(
             self._student,
-            self._params,
+            self._mesh,
+            self._weights,
             self._cache,
             self._rows(),
             np.int32(leave_at),
             self._sampling,
             STEPS,
         )
-        return self._collect(np.asarray(written_BxN))
+        return self._collect(np.asarray(written_SxBxN))
 
-    def _seat_newcomers(self) -> list[Text]:
-        newcomers = []
-        for seat, text in enumerate(self._seats):
-            if text is None and self._queue:
-                self._seats[seat] = self._queue.popleft()
-                newcomers.append(self._seats[seat])
-        return [text for text in newcomers if text is not None]
+    def _live(self) -> list[Text]:
+        return [text for seats in self._seats for text in seats if text is not None]
+
+    def _seat_newcomers(self) -> list[list[Text]]:
+        """Fills free rows from the queues; returns each slot's new texts."""
+        newcomers: list[list[Text]] = [[] for _ in self._seats]
+        for slot, (seats, queue) in enumerate(zip(self._seats, self._queues, strict=True)):
+            for row, text in enumerate(seats):
+                if text is None and queue:
+                    seats[row] = queue.popleft()
+                    newcomers[slot].append(seats[row])  # type: ignore[arg-type]
+        return newcomers
 
     def _fit_cache(self) -> Cache:
         """Gives the cache the columns the next chunk needs, and drops idle rows once no text waits."""
-        live = [seat for seat, text in enumerate(self._seats) if text is not None]
-        idle = [seat for seat, text in enumerate(self._seats) if text is None]
-        texts = [text for text in self._seats if text is not None]
-        columns = _columns(max(text.columns(STEPS) for text in texts))
-        rows = len(self._seats) if self._queue else _fewer_rows(len(live), len(self._seats))
+        columns = _columns(max(text.length(STEPS) for text in self._live()) - self._start)
+        rows = len(self._seats[0])
+        if not any(self._queues):
+            rows = _fewer_rows(max(sum(map(bool, seats)) for seats in self._seats), rows, self._fewest_rows)
+        order_SxB = [_live_first(seats)[:rows] if rows < len(seats) else list(range(rows)) for seats in self._seats]
+        self._seats = [[seats[row] for row in order] for seats, order in zip(self._seats, order_SxB, strict=True)]
+        before, self._shape = self._shape, (rows, columns)
         if self._cache is None:
-            self._seats = self._seats[:rows]
-            return self._student.empty_cache(rows, columns, self._longest_prefill)
-        order = list(range(rows)) if rows == len(self._seats) else (live + idle)[:rows]
-        self._seats = [self._seats[seat] for seat in order]
-        if self._cache.rows == rows and self._cache.columns == columns:
+            prompt_columns = self._longest_prefill if self._student.kind == "encoder_decoder" else 0
+            cache = new_cache(self._student, self._mesh, len(self._seats), rows, columns, prompt_columns)
+            return cache._replace(prefix=self._prefix) if self._prefix else cache
+        if before == self._shape:
             return self._cache
-        return rearrange(self._cache, np.asarray(order, np.int32), columns)
+        return rearrange(self._mesh, self._cache, np.asarray(order_SxB, np.int32), columns)
 
-    def _prefill(self, cache: Cache, newcomers: list[Text]) -> Cache:
+    def _prefill(self, cache: Cache, newcomers: list[list[Text]]) -> Cache:
         """Reads the newcomers' prompts into the cache, those of alike lengths together."""
-        newcomers = [text for text in newcomers if text.prefill]
-        while newcomers:
-            size = _PREFILL_ROWS[0] if len(newcomers) > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
-            cache = self._prefill_group(cache, newcomers[:size], size)
-            newcomers = newcomers[size:]
+        newcomers = [[text for text in texts if text.prefill] for texts in newcomers]
+        while most := max(map(len, newcomers)):
+            size = _PREFILL_ROWS[0] if most > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
+            cache = self._prefill_group(cache, [texts[:size] for texts in newcomers], size)
+            newcomers = [texts[size:] for texts in newcomers]
         return cache
 
-    def _prefill_group(self, cache: Cache, texts: list[Text], size: int) -> Cache:
-        width = _prompt_width(max(len(text.prefill) for text in texts))
+    def _prefill_group(self, cache: Cache, groups: list[list[Text]], size: int) -> Cache:
+        width = _prompt_width(max(len(text.prefill) for texts in groups for text in texts))
         if self._student.kind == "decoder":  # the prompt lies in the text's own columns
-            width = min(width, cache.columns)
-        tokens_bxT = np.zeros((size, width), np.int32)
-        row_b = np.full(size, len(self._seats), np.int32)
-        length_b = np.zeros(size, np.int32)
-        for place, text in enumerate(texts):
-            tokens_bxT[place, : len(text.prefill)] = text.prefill
-            row_b[place] = self._seats.index(text)
-            length_b[place] = len(text.prefill)
-        return prefill(self._student, self._params, cache, row_b, tokens_bxT, length_b)
+            width = min(width, self._shape[1])
+        slots = len(groups)
+        tokens_SxbxT = np.zeros((slots, size, width), np.int32)
+        row_Sxb = np.full((slots, size), self._shape[0], np.int32)
+        length_Sxb = np.zeros((slots, size), np.int32)
+        for slot, texts in enumerate(groups):
+            for place, text in enumerate(texts):
+                tokens_SxbxT[slot, place, : len(text.prefill)] = text.prefill
+                row_Sxb[slot, place] = self._seats[slot].index(text)
+                length_Sxb[slot, place] = len(text.prefill)
+        return prefill(self._student, self._mesh, self._weights, cache, row_Sxb, tokens_SxbxT, length_Sxb)
 
     def _rows(self) -> Rows:
         kinds = (np.int32, np.int32, np.int32, np.uint32)
-        rows = Rows(*(np.zeros(len(self._seats), kind) for kind in kinds))  # type: ignore[arg-type]
-        for seat, text in enumerate(self._seats):
-            if text is not None:
-                rows.token[seat] = text.written[-1] if text.written else text.start
-                rows.position[seat] = text.position + len(text.written)
-                rows.budget[seat] = text.budget - len(text.written)
-                rows.seed[seat] = text.seed
+        shape = (len(self._seats), len(self._seats[0]))
+        rows = Rows(*(np.zeros(shape, kind) for kind in kinds))  # type: ignore[arg-type]
+        rows.position[:] = self._start
+        for slot, seats in enumerate(self._seats):
+            for row, text in enumerate(seats):
+                if text is not None:
+                    rows.token[slot, row] = text.written[-1] if text.written else text.start
+                    rows.position[slot, row] = text.position + len(text.written)
+                    rows.budget[slot, row] = text.budget - len(text.written)
+                    rows.seed[slot, row] = text.seed
         return rows
 
-    def _collect(self, written_BxN: np.ndarray) -> list[Text]:
+    def _collect(self, written_SxBxN: np.ndarray) -> list[Text]:
         """Hands each row's new tokens to its text; returns the texts that ended, their seats free again."""
         ended = []
-        for seat, text in enumerate(self._seats):
-            if text is None:
-                continue
-            tokens = written_BxN[seat]
-            text.written.extend(tokens[tokens != NOTHING].tolist())
-            if text.written and text.written[-1] == self._student.eos_id:
-                text.written.pop()
-                text.finish_reason = "stop"
-            elif len(text.written) == text.budget:
-                text.finish_reason = "length"
-            if (kept := self._stop.tokens_before(text.written)) is not None:
-                del text.written[kept:]
-                text.finish_reason = "stop"
-            if text.finish_reason is not None:
-                ended.append(text)
-                self._seats[seat] = None
+        for seats, written_BxN in zip(self._seats, written_SxBxN, strict=True):
+            for row, text in enumerate(seats):
+                if text is None:
+                    continue
+                tokens = written_BxN[row]
+                text.written.extend(tokens[tokens != NOTHING].tolist())
+                if text.written and text.written[-1] == self._student.eos_id:
+                    text.written.pop()
+                    text.finish_reason = "stop"
+                elif len(text.written) == text.budget:
+                    text.finish_reason = "length"
+                if (kept := self._stop.tokens_before(text.written)) is not None:
+                    del text.written[kept:]
+                    text.finish_reason = "stop"
+                if text.finish_reason is not None:
+                    ended.append(text)
+                    seats[row] = None
         return ended
 
 
 # Compiled sizes. Each shape is a program: few are compiled, at the price of some idle rows and columns.
 _PREFILL_ROWS = (32, 4)
+_PREFIX_STEP = 16
 
 
-def _fewer_rows(live: int, rows: int) -> int:
-    """Rows to go on with when `live` of `rows` are writing and none waits: divided by four while they fit."""
-    while live <= rows // 4:
-        rows //= 4
+def _fewer_rows(live: int, rows: int, fewest: int) -> int:
+    """Rows to go on with when `live` of `rows` are writing and none waits: halved while they fit."""
+    while live <= rows // 2 and rows // 2 % fewest == 0:
+        rows //= 2
     return rows
+
+
+def _live_first(seats: list[Text | None]) -> list[int]:
+    return sorted(range(len(seats)), key=lambda row: seats[row] is None)
+
+
+def _common_prefix(texts: list[Text]) -> list[int]:
+    """The tokens with which all prompts begin, a multiple of `_PREFIX_STEP` of them; none of a single prompt."""
+    if len(texts) < 2:
+        return []
+    first, last = (choose(text.prefill for text in texts) for choose in (min, max))  # by the tokens' order
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[: same // _PREFIX_STEP * _PREFIX_STEP]
 
 
 def _power_of_two(count: int) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.generation.board import Board, FinishReason, Text
+from ftcot_jax.generation.decode import lay_out, lay_out_one
+from ftcot_jax.generation.placement import mesh_of
 from ftcot_jax.generation.sampling import Sampling, sample_seed
 from ftcot_jax.generation.stop_strings import StopStrings
 from ftcot_jax.students.family import Params
@@ -33,7 +35,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     max_length: int,
-    max_new_tokens: int | None = None,
+    max_new_tokens: int | Sequence[int] | None = None,
     batch_rows: int = 32,
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
@@ -43,11 +45,11 @@ def generate(
 
     Args:
       student: the architecture; its end token stops a text.
-      params: one student's weights.
+      params: one student's weights. Those sharded over a mesh of `training.mesh` are used where they are.
       prompts: token ids, none empty.
       max_length: most tokens of prompt and text together; the student's context also limits them. For an
         encoder-decoder, most tokens of each, the text's counted with its start token.
-      max_new_tokens: most tokens of the text, end token included.
+      max_new_tokens: most tokens of a text, end token included: of all, or one number a prompt.
       batch_rows: texts written at a time.
       sampling: how tokens are drawn; None takes the likeliest.
       stop: strings that end a text.
@@ -59,41 +61,116 @@ def generate(
     Raises:
       FtcotError: a prompt is empty, or holds a token the student does not have.
     """
+    texts, results = _plan(student, [prompts], max_length, _by_slot(max_new_tokens), sampling)
+    weights = lay_out_one(student, params)
+    board = Board(student, weights, 1, texts, batch_rows, sampling, StopStrings(student, stop), mesh_of(params))
+    return _finish(board, texts, results, on_progress)[0]
+
+
+def generate_many(
+    student: Student,
+    params_S: Params,
+    prompts_by_slot: Sequence[Sequence[Sequence[int]]],
+    *,
+    max_length: int,
+    max_new_tokens: int | Sequence[Sequence[int]] | None = None,
+    batch_rows: int = 32,
+    sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+    frozen: Params | None = None,
+) -> list[list[Generated]]:
+    """Has S students of one architecture continue prompts, side by side.
+
+    Sharded params stay where they are: slots over the mesh's `trial`, a slot's rows over `data` and `fsdp`, heads
+    over `tensor`. What is written depends neither on the devices, nor on the batch, nor on the prompts' order.
+
+    Args:
+      student: the architecture; its end token stops a text.
+      params_S: the students' weights, every leaf with the slot axis first.
+      prompts_by_slot: for each slot its prompts, token ids, none empty; a slot without prompts is left alone.
+      max_length: most tokens of prompt and text together; the student's context also limits them. For an
+        encoder-decoder, most tokens of each, the text's counted with its start token.
+      max_new_tokens: most tokens of a text, end token included: of all, or one number a prompt for each slot.
+      batch_rows: texts a slot writes at a time.
+      sampling: how tokens are drawn; None takes the likeliest.
+      stop: strings that end a text.
+      on_progress: called with (texts done, texts in all).
+      frozen: params that all slots share, without slot axis, where `params_S` holds the adapters alone.
+
+    Returns:
+      For each slot one `Generated` a prompt, in their order; with `sampling.samples` of n, n for each in turn.
+
+    Raises:
+      FtcotError: a prompt is empty, or holds a token the student does not have.
+    """
+    texts, results = _plan(student, prompts_by_slot, max_length, max_new_tokens, sampling)
+    weights, slots = lay_out(student, params_S, frozen), len(prompts_by_slot)
+    mesh = mesh_of((params_S, frozen))
+    board = Board(student, weights, slots, texts, batch_rows, sampling, StopStrings(student, stop), mesh)
+    return _finish(board, texts, results, on_progress)
+
+
+_Results = list[list[Generated | None]]
+
+
+def _by_slot(tokens: int | Sequence[int] | None) -> int | list[Sequence[int]] | None:
+    return tokens if tokens is None or isinstance(tokens, int) else [tokens]
+
+
+def _plan(
+    student: Student,
+    prompts_by_slot: Sequence[Sequence[Sequence[int]]],
+    max_length: int,
+    max_new_tokens: int | Sequence[Sequence[int]] | None,
+    sampling: Sampling | None,
+) -> tuple[list[Text], _Results]:
+    """What is to be written, in the order of seating, and room for all results; those decided already are in."""
     samples = 1 if sampling is None else sampling.samples
-    results: list[Generated | None] = [None] * (len(prompts) * samples)
+    results: _Results = [[None] * (len(prompts) * samples) for prompts in prompts_by_slot]
     texts = []
-    for number in range(len(results)):
-        prompt, sample = prompts[number // samples], number % samples
-        _check_prompt(student, number // samples, prompt)
-        text = _plan(student, number, list(prompt), max_length)
-        too_long = text.budget < 1
-        if max_new_tokens is not None:
-            text.budget = min(text.budget, max_new_tokens)
-        if text.budget < 1:
-            results[number] = Generated([], "prompt_too_long" if too_long else "length")
-            continue
-        if sampling is not None:
-            text.seed = sample_seed(sampling, prompt, sample)
-        texts.append(text)
-    texts.sort(key=lambda text: len(text.prefill))  # neighbours share a prefill, so they should be alike
-    board = Board(student, params, texts, batch_rows, sampling, StopStrings(student, stop))
-    finished = len(results) - len(texts)
+    for slot, prompts in enumerate(prompts_by_slot):
+        for number in range(len(results[slot])):
+            prompt, sample = prompts[number // samples], number % samples
+            _check_prompt(student, number // samples, prompt)
+            text = _plan_one(student, slot, number, list(prompt), max_length)
+            too_long = text.budget < 1
+            if max_new_tokens is not None:
+                most = max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[slot][number // samples]
+                text.budget = min(text.budget, most)
+            if text.budget < 1:
+                results[slot][number] = Generated([], "prompt_too_long" if too_long else "length")
+                continue
+            if sampling is not None:
+                text.seed = sample_seed(sampling, prompt, sample)
+            texts.append(text)
+    # Neighbours share a prefill, so they should be alike; what may take longest comes first, so that few end alone.
+    texts.sort(key=lambda text: -len(text.prefill))
+    return texts, results
+
+
+def _plan_one(student: Student, slot: int, number: int, prompt: list[int], max_length: int) -> Text:
+    """What is to be read and written for a prompt; the budget is below 1 when it is too long."""
+    if student.kind == "encoder_decoder":  # prompt and text have a limit each; the start token counts
+        return Text(slot, number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
+    limit = min(max_length, student.context_length)
+    return Text(slot, number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
+
+
+def _finish(
+    board: Board, texts: list[Text], results: _Results, on_progress: Callable[[int, int], None] | None
+) -> list[list[Generated]]:
+    """Runs the board until every text has ended."""
+    total = sum(map(len, results))
+    finished = total - len(texts)
     while board.busy:
         for text in board.advance():
             assert text.finish_reason is not None
-            results[text.number] = Generated(text.written, text.finish_reason)
+            results[text.slot][text.number] = Generated(text.written, text.finish_reason)
             finished += 1
         if on_progress is not None:
-            on_progress(finished, len(results))
-    return [result for result in results if result is not None]
-
-
-def _plan(student: Student, number: int, prompt: list[int], max_length: int) -> Text:
-    """What is to be read and written for a prompt; the budget is below 1 when it is too long."""
-    if student.kind == "encoder_decoder":  # prompt and text have a limit each; the start token counts
-        return Text(number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
-    limit = min(max_length, student.context_length)
-    return Text(number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
+            on_progress(finished, total)
+    return [[result for result in slot if result is not None] for slot in results]
 
 
 def _check_prompt(student: Student, number: int, prompt: Sequence[int]) -> None:

@@ -44,6 +44,28 @@ def attend(
     return jnp.einsum("bkgts,bksd->btkgd", weights.astype(query.dtype), value_BxKxSxD).reshape(query_BxTxHxD.shape)
 
 
+def attend_after(
+    prefix_key_KxPxD: jax.Array,
+    prefix_value_KxPxD: jax.Array,
+    query_BxTxHxD: jax.Array,
+    key_BxKxSxD: jax.Array,
+    value_BxKxSxD: jax.Array,
+    mask_Bx1xTxS: jax.Array,
+    scale: float,
+) -> jax.Array:
+    """`attend` where all queries also look at P places that every row has in common and that are kept once."""
+    batch, length, heads, size = query_BxTxHxD.shape
+    groups, places = prefix_key_KxPxD.shape[:2]
+    query = query_BxTxHxD.reshape(batch, length, groups, heads // groups, size)
+    common = jnp.einsum("btkgd,kpd->bkgtp", query, prefix_key_KxPxD, preferred_element_type=jnp.float32)
+    own = jnp.einsum("btkgd,bksd->bkgts", query, key_BxKxSxD, preferred_element_type=jnp.float32)
+    own = jnp.where(mask_Bx1xTxS[:, :, None], own, jnp.finfo(jnp.float32).min / max(scale, 1.0))
+    weights = jax.nn.softmax(scale * jnp.concatenate([common, own], axis=-1), axis=-1).astype(query.dtype)
+    mixed = jnp.einsum("bkgtp,kpd->btkgd", weights[..., :places], prefix_value_KxPxD)
+    mixed += jnp.einsum("bkgts,bksd->btkgd", weights[..., places:], value_BxKxSxD)
+    return mixed.reshape(query_BxTxHxD.shape)
+
+
 def segment_mask(query_RxT: jax.Array, key_RxS: jax.Array) -> jax.Array:
     """Returns (R, 1, T, S) bool: queries see the keys of their own segment id.
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from ftcot_jax.errors import UsageError
 from ftcot_jax.students.dropout import Dropout
-from ftcot_jax.students.kv_cache import Cache
+from ftcot_jax.students.kv_cache import Cache, LayerKV
 
 Config = Any  # a transformers PretrainedConfig: which fields it has depends on its model_type
 Params = Any  # nested dict of arrays
@@ -105,7 +105,9 @@ class Writer(Protocol):
 
     def empty_cache(self, rows: int, length: int, prompt_length: int) -> Cache: ...
 
-    def read(self, tokens: jax.Array, length: jax.Array) -> Cache: ...
+    def layers_apart(self) -> None: ...
+
+    def read(self, tokens: jax.Array, length: jax.Array, prefix: tuple[LayerKV, ...]) -> Cache: ...
 
     def extend(self, cache: Any, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Any]: ...
 

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ftcot_jax.students.attention import attend
 from ftcot_jax.students.dropout import Dropout, Noise, drop, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, require
 from ftcot_jax.students.fused_attention import attend_row
-from ftcot_jax.students.kv_cache import KVCache, read_prompts
-from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, normal, scan_layers, stack_layers
+from ftcot_jax.students.kv_cache import KVCache, LayerKV, read_prompts
+from ftcot_jax.students.layers import ACTIVATIONS, LayerNorm, Linear, each_layer, normal, scan_layers, stack_layers
 
 # Sites of dropout: each draws its own numbers.
 _EMBEDDING, _WEIGHTS, _ATTENTION_OUT, _MLP_OUT = range(4)
@@ -97,7 +96,7 @@ class GPT2(nnx.Module):
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
         self.place = nnx.Param(normal(rngs, (spec.positions, spec.width), spec.std))
-        self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
         self.norm = LayerNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 
@@ -132,26 +131,21 @@ class GPT2(nnx.Module):
         spec = self.spec
         return KVCache.empty(spec.layers, rows, spec.heads, length, spec.head_dim, self.compute.activations)
 
-    def read(self, tokens_BxT: jax.Array, length_B: jax.Array) -> KVCache:
-        return read_prompts(self, tokens_BxT, length_B)
+    def layers_apart(self) -> None:
+        self.layers = each_layer(self.layers, self.spec.layers)
+
+    def read(self, tokens_BxT: jax.Array, length_B: jax.Array, prefix: tuple[LayerKV, ...]) -> KVCache:
+        return read_prompts(self, tokens_BxT, length_B, prefix)
 
     def extend(self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array) -> tuple[jax.Array, KVCache]:
-        mask = cache.visible(positions_BxT)
+        def attend_cache(layer: int) -> Attend:
+            return lambda query, key, value: cache.attend(layer, query, key, value, positions_BxT, self.spec.scale)
 
-        def layer(
-            block: Block, carry: tuple[jax.Array, KVCache], number: jax.Array
-        ) -> tuple[tuple[jax.Array, KVCache], None]:
-            h, cache = carry
-
-            def attend_cache(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, KVCache]:
-                grown = cache.write(number, positions_BxT, key, value)
-                return attend(query, *grown.layer(number), mask, self.spec.scale), grown
-
-            return block(h, attend_cache, None), None
-
-        start = (self._embed(tokens_BxT, positions_BxT), cache)
-        (h, cache), _ = scan_layers(self.layers, layer, start, jnp.arange(self.spec.layers), "none")
-        return self.norm(h), cache
+        h, grown = self._embed(tokens_BxT, positions_BxT), []
+        for number, block in enumerate(each_layer(self.layers, self.spec.layers)):
+            h, layer = block(h, attend_cache(number), None)
+            grown.append(layer)
+        return self.norm(h), cache._replace(layers=tuple(grown))
 
     def _embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         return (self.embed[...][tokens] + self.place[...][positions]).astype(self.compute.activations)

@@ -112,6 +112,14 @@ def stack_layers(make: Callable[[nnx.Rngs], Block], count: int, rngs: nnx.Rngs) 
     return nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
 
 
+def each_layer(stack: Block | nnx.List[Block], count: int) -> nnx.List[Block]:
+    """Returns the stacked blocks one by one; of blocks that are apart already, themselves."""
+    if isinstance(stack, nnx.List):
+        return stack
+    graphdef, weights = nnx.split(stack)
+    return nnx.List([nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[at], weights)) for at in range(count)])  # noqa: B023
+
+
 def scan_layers(
     stack: Block,
     apply: Callable[[Block, Carry, Any], tuple[Carry, Output]],

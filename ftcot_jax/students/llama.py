@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ftcot_jax.students.attention import attend
 from ftcot_jax.students.dropout import Dropout, Noise, drop_weights
 from ftcot_jax.students.family import Compute, Config, Family, Stored, bias, linear, require
 from ftcot_jax.students.fused_attention import attend_row
-from ftcot_jax.students.kv_cache import KVCache, read_prompts
-from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
+from ftcot_jax.students.kv_cache import KVCache, LayerKV, read_prompts
+from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, each_layer, normal, scan_layers, stack_layers
 from ftcot_jax.students.rope import ROPE_TYPES, Rotation, inverse_frequencies, rotate, rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -144,7 +143,7 @@ class Llama(nnx.Module):
         spec = LlamaSpec.of(config, compute.dropout)
         self.spec, self.compute = spec, compute
         self.embed = nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
-        self.layers = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: Block(spec, keys), spec.layers, rngs)
         self.norm = RMSNorm(spec.width, spec.epsilon)
         self.unembed = None if spec.tied else nnx.Param(normal(rngs, (spec.vocabulary, spec.width), spec.std))
 
@@ -179,26 +178,23 @@ class Llama(nnx.Module):
         spec = self.spec
         return KVCache.empty(spec.layers, rows, spec.kv_heads, length, spec.head_dim, self.compute.activations)
 
-    def read(self, tokens_BxT: jax.Array, length_B: jax.Array) -> KVCache:
-        return read_prompts(self, tokens_BxT, length_B)
+    def layers_apart(self) -> None:
+        self.layers = each_layer(self.layers, self.spec.layers)
+
+    def read(self, tokens_BxT: jax.Array, length_B: jax.Array, prefix: tuple[LayerKV, ...]) -> KVCache:
+        return read_prompts(self, tokens_BxT, length_B, prefix)
 
     def extend(self, cache: KVCache, tokens_BxT: jax.Array, positions_BxT: jax.Array) -> tuple[jax.Array, KVCache]:
-        mask = cache.visible(positions_BxT)
-
-        def layer(block: Block, carry: tuple[jax.Array, KVCache], at: _Layer) -> tuple[tuple[jax.Array, KVCache], None]:
-            h, cache = carry
-
-            def attend_cache(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, KVCache]:
-                grown = cache.write(at.number, positions_BxT, key, value)
-                keys, values = grown.layer(at.number)
-                return attend(query, keys, values, mask, self._scale), grown
-
-            return block(h, self._turn(turn, at), attend_cache), None
+        def attend_cache(layer: int) -> Attend:
+            return lambda query, key, value: cache.attend(layer, query, key, value, positions_BxT, self._scale)
 
         turn = self._rotation(positions_BxT)
-        start = (self._embed(tokens_BxT), cache)
-        (h, cache), _ = scan_layers(self.layers, layer, start, self._per_layer(), "none")
-        return self.norm(h), cache
+        still = Rotation(jnp.ones_like(turn.cos), jnp.zeros_like(turn.sin))
+        h, grown = self._embed(tokens_BxT), []
+        for number, block in enumerate(each_layer(self.layers, self.spec.layers)):
+            h, layer = block(h, turn if self.spec.rotary[number] else still, attend_cache(number))
+            grown.append(layer)
+        return self.norm(h), cache._replace(layers=tuple(grown))
 
     @property
     def _scale(self) -> float:

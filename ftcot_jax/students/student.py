@@ -33,7 +33,8 @@ from ftcot_jax.students.family import (
     Writer,
 )
 from ftcot_jax.students.fused_attention import require_attention
-from ftcot_jax.students.kv_cache import Cache
+from ftcot_jax.students.kv_cache import Cache, LayerKV
+from ftcot_jax.students.layers_apart import are_apart, layers_apart
 from ftcot_jax.students.leaf_paths import by_path, path_of
 from ftcot_jax.students.lora import Adapted, adapted, add_adapters, join, split
 
@@ -301,16 +302,27 @@ class Student:
         """
         return self._module(self.kind, self.shapes).empty_cache(rows, length, prompt_length)
 
-    def read(self, params: Params, tokens_BxT: jax.Array, length_B: jax.Array) -> Cache:
+    def for_writing(self, params: Params) -> Params:
+        """Returns params as `read` and `extend` compute with them without copying any, in every step of a loop.
+
+        The layers of the stack that writes are apart, and matrices are in the compute dtype. Takes as much memory
+        again. `head` takes these too; part of the params (the frozen, the trained) may be given alone.
+        """
+        return layers_apart(params, self.compute.activations)
+
+    def read(
+        self, params: Params, tokens_BxT: jax.Array, length_B: jax.Array, prefix: tuple[LayerKV, ...] = ()
+    ) -> Cache:
         """Returns a cache that has read prompts.
 
         Args:
-          params: the weights.
+          params: the weights, as they are or `for_writing`.
           tokens_BxT: (B, T) int32, padded on the right.
           length_B: (B,) int32, tokens of each that count.
+          prefix: what a decoder has read before all of them, from `KVCache.as_prefix`.
         """
         with _exact(self.compute):
-            return self._module(self.kind, params).read(tokens_BxT, length_B)
+            return self._module(self.kind, params).read(tokens_BxT, length_B, prefix)
 
     def extend(
         self, params: Params, cache: Cache, tokens_BxT: jax.Array, positions_BxT: jax.Array
@@ -318,7 +330,7 @@ class Student:
         """Runs T more tokens of each of B texts, given the cache of those before.
 
         Args:
-          params: the weights.
+          params: the weights, as they are or `for_writing`.
           cache: from `empty_cache`, `read` or the previous call; a row's positions below the first one given
             must have been written for the text at hand.
           tokens_BxT: (B, T) int32.
@@ -369,6 +381,15 @@ class Student:
         return nnx.split(nnx.eval_shape(self._make_module, jax.random.key(0)))[0]
 
     @functools.cached_property
+    def _graphdef_apart(self) -> nnx.GraphDef[Any]:
+        def make() -> nnx.Module:
+            module = self._make_module(jax.random.key(0))
+            cast(Writer, module).layers_apart()
+            return module
+
+        return nnx.split(nnx.eval_shape(make))[0]
+
+    @functools.cached_property
     def _jitted_init(self) -> Any:
         return jax.jit(self._make_params)
 
@@ -387,7 +408,7 @@ class Student:
     def _module(self, kind: Kind, params: Params) -> Writer:
         if kind != self.kind:
             raise TypeError(f"{self.family} is of kind {self.kind}, and this method is for {kind}s")
-        return cast(Writer, nnx.merge(self._graphdef, params))
+        return cast(Writer, nnx.merge(self._graphdef_apart if are_apart(params) else self._graphdef, params))
 
     def _end_token(self) -> int:
         end = self.tokenizer.eos_token_id

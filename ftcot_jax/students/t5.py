@@ -20,8 +20,8 @@ from flax import nnx
 from ftcot_jax.students.attention import attend, causal_mask, segment_mask
 from ftcot_jax.students.dropout import Dropout, Noise, drop, drop_weights
 from ftcot_jax.students.family import UNLIMITED, Compute, Config, Family, Stored, linear, require
-from ftcot_jax.students.kv_cache import KVCache, SourceCache
-from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, normal, scan_layers, stack_layers
+from ftcot_jax.students.kv_cache import KVCache, LayerKV, SourceCache
+from ftcot_jax.students.layers import ACTIVATIONS, Linear, RMSNorm, each_layer, normal, scan_layers, stack_layers
 
 # Sites of dropout: each draws its own numbers; the decoder's differ from the encoder's.
 _STACK_IN, _WEIGHTS, _ATTENTION_OUT, _CROSS_WEIGHTS, _CROSS_OUT, _MLP_INNER, _MLP_OUT, _STACK_OUT = range(8)
@@ -195,7 +195,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, spec: T5Spec, rngs: nnx.Rngs) -> None:
         self.relative = RelativeBias(spec, False, rngs)
-        self.layers = stack_layers(lambda keys: DecoderBlock(spec, keys), spec.decoder_layers, rngs)
+        self.layers: Any = stack_layers(lambda keys: DecoderBlock(spec, keys), spec.decoder_layers, rngs)
         self.norm = RMSNorm(spec.width, spec.epsilon)
 
 
@@ -281,43 +281,37 @@ class T5(nnx.Module):
     def empty_cache(self, rows: int, length: int, prompt_length: int) -> SourceCache:
         return SourceCache(self._empty(rows, length), self._empty(rows, prompt_length), jnp.zeros(rows, jnp.int32))
 
-    def read(self, tokens_BxS: jax.Array, length_B: jax.Array) -> SourceCache:
+    def layers_apart(self) -> None:
+        self.decoder.layers = each_layer(self.decoder.layers, self.spec.decoder_layers)
+
+    def read(self, tokens_BxS: jax.Array, length_B: jax.Array, prefix: tuple[LayerKV, ...]) -> SourceCache:
+        assert not prefix  # an encoder's tokens look ahead: what follows a common beginning changes it
         column_S = jnp.arange(tokens_BxS.shape[1])
         segments = (column_S < length_B[:, None]).astype(jnp.int32)
         positions = jnp.broadcast_to(column_S, tokens_BxS.shape)
         source = self.source_hidden(tokens_BxS, segments, positions, None)
-
-        def layer(block: DecoderBlock, carry: None, _: None) -> tuple[None, tuple[jax.Array, jax.Array]]:
-            return carry, block.source_keys_values(source)
-
-        _, (keys, values) = scan_layers(self.decoder.layers, layer, None, None, "none")
-        return SourceCache(self._empty(len(tokens_BxS), 1), KVCache(keys, values), length_B)
+        blocks = each_layer(self.decoder.layers, self.spec.decoder_layers)
+        layers = tuple(LayerKV(*block.source_keys_values(source)) for block in blocks)
+        return SourceCache(self._empty(len(tokens_BxS), 1), KVCache(layers), length_B)
 
     def extend(
         self, cache: SourceCache, tokens_BxT: jax.Array, positions_BxT: jax.Array
     ) -> tuple[jax.Array, SourceCache]:
-        own_mask, source_mask = cache.own.visible(positions_BxT), cache.source_visible()
-        columns_BxS = jnp.broadcast_to(jnp.arange(cache.own.keys.shape[3]), (len(tokens_BxT), cache.own.keys.shape[3]))
+        own, source_mask = cache.own, cache.source_visible()
+        columns_BxS = jnp.broadcast_to(jnp.arange(own.columns), (len(tokens_BxT), own.columns))
         bias = self.decoder.relative(positions_BxT, columns_BxS)
 
-        def layer(
-            block: DecoderBlock, carry: tuple[jax.Array, KVCache], number: jax.Array
-        ) -> tuple[tuple[jax.Array, KVCache], None]:
-            h, own = carry
+        def attend_own(layer: int) -> Attend:
+            return lambda query, key, value: own.attend(layer, query, key, value, positions_BxT, 1.0, bias)
 
-            def attend_cache(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, KVCache]:
-                grown = own.write(number, positions_BxT, key, value)
-                return attend(query, *grown.layer(number), own_mask, 1.0, bias), grown
+        def attend_source(layer: int) -> Callable[[jax.Array], jax.Array]:
+            return lambda query: attend(query, *cache.source.layers[layer], source_mask, 1.0)
 
-            def attend_source(query: jax.Array) -> jax.Array:
-                return attend(query, *cache.source.layer(number), source_mask, 1.0)
-
-            return block(h, attend_cache, attend_source, None), None
-
-        start = (self._embed(tokens_BxT), cache.own)
-        numbers = jnp.arange(self.spec.decoder_layers)
-        (h, own), _ = scan_layers(self.decoder.layers, layer, start, numbers, "none")
-        return self._scaled(self.decoder.norm(h)), cache._replace(own=own)
+        h, grown = self._embed(tokens_BxT), []
+        for number, block in enumerate(each_layer(self.decoder.layers, self.spec.decoder_layers)):
+            h, layer = block(h, attend_own(number), attend_source(number), None)
+            grown.append(layer)
+        return self._scaled(self.decoder.norm(h)), cache._replace(own=own._replace(layers=tuple(grown)))
 
     def _empty(self, rows: int, length: int) -> KVCache:
         spec = self.spec
