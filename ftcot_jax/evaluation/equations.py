@@ -9,6 +9,7 @@ calculation ("3 + 4 = 7 + 5 = 12"). Nothing of the text is ever executed.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -39,9 +40,11 @@ _SPOKEN = {"plus": "+", "minus": "-", "times": "*"}
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9}
 # Words before an expression that make it part of another ("half of 10 + 5", "10% off 50 + 5").
 _MODIFIERS = frozenset(
-    "of off than half twice double triple by from root square cube third quarter times percent minus plus per".split()
+    re.findall(r"\w+", "of off than half twice double triple by from root square cube third quarter times percent per")
 )
-_LABELS = frozenset("step day week month year box table number part case option room group problem question no".split())
+_LABELS = frozenset(
+    re.findall(r"\w+", "step day week month year box table number part case option room group problem question no")
+)
 _MEASURES = {
     word: group
     for group, words in {
@@ -139,7 +142,7 @@ def _check_line(line: str) -> list[Equation]:
         else:
             sides[-1].append(token)
     found = []
-    for number, (left, right) in enumerate(zip(sides, sides[1:], strict=False)):
+    for number, (left, right) in enumerate(itertools.pairwise(sides)):
         equation = _check(line, left, right, chained=number > 0)
         if equation is not None:
             found.append(equation)
@@ -159,8 +162,8 @@ def _tokens(line: str) -> list[_Token]:
             assert rest is not None
             if rest.group() in ("x", "X") and re.match(r"\s*[$]?[\d.(]", line[match.end() + 1 :]):
                 pass  # 4x5
-            elif len(rest.group()) == 1:
-                kind = "odd"  # 3x, 4y
+            elif rest.group().lower() not in _MEASURES:
+                kind = "odd"  # 3x, 4apples
         if kind == "word" and len(text) == 1:
             sign = text in "xX" and tokens and tokens[-1].kind in ("number", "close", "word")
             follows = re.match(r"\s*[$]?[\d.(]", line[match.end() :])
@@ -205,7 +208,7 @@ def _check(line: str, left: list[_Token], right: list[_Token], chained: bool) ->
         )
     except _Unreadable:
         return None
-    if not holds and (_is_unsure(before, one, other)):
+    if not holds and _is_unsure(before, one, other, after):
         return None
     return Equation(line[one[0].start : other[-1].end], value, holds)
 
@@ -232,17 +235,23 @@ def _calculates(tokens: Sequence[_Token]) -> bool:
     return any(token.kind == "operator" for token in tokens[1:]) or any(token.text == "of" for token in tokens)
 
 
-def _is_unsure(before: Sequence[_Token], one: Sequence[_Token], other: Sequence[_Token]) -> bool:
+def _is_unsure(
+    before: Sequence[_Token], one: Sequence[_Token], other: Sequence[_Token], after: Sequence[_Token]
+) -> bool:
     """Whether a false equation may be a true one that says more than its numbers."""
     if before and before[-1].kind == "word" and before[-1].text.lower() in _MODIFIERS:
         return True
     words = [token.text.lower() for token in (*one, *other) if token.kind == "word"]
     if len({_MEASURES[word] for word in words if word in _MEASURES}) > 1:
         return True
-    if other[-1].text == "and" or any(word in ("remainder", "left-over", "leftover") for word in words):
-        return True  # the result goes on after what was read
+    if other[-1].text == "and" and [token.kind for token in after[:2]][:1] == ["number"] and not _calculates(after[:2]):
+        return True  # "= 20 apples and 12 peaches"
+    if any(word in ("remainder", "left-over", "leftover") for word in words):
+        return True
     if one[0].text == "-" or _is_fraction(other):
         return True  # the rest of a list over lines; a date ("8/3 - 7 = 7/27"), or a fraction of something
+    if before and not _calculates(one):
+        return True  # "35 push-ups and 3 crunches = 35 + 3"
     if _is_fraction(one) and not _calculates(other):
         return True  # "1/8 lap = 3 minutes"
     numbers = [token.text for token in one if token.kind == "number"]

@@ -86,6 +86,8 @@ def test_right_equations_pass(text: str) -> None:
         "7!/2!2!2! = 8! ways",
         "1/0 = 5",
         "MP3 = 8 - 5 + 30",
+        "19xM + 18xT = 38; 6total number of kids = 3",
+        "19 + 15 - 3 - 4 = 20 apples and 12 peaches",
         "2 => 3 + 4 == 8 != 1 <= 2 + 2",
         "50 + 10% = 55",
         "(((((((((((((((((((((((((1 = 2",
