@@ -56,8 +56,9 @@ def categorize(row: Completion, verdict: Verdict) -> Findings:
     if row.finish_reason in NOT_ASKED_REASONS:
         return Findings((NOT_ANSWERED,), ())
     rationale = row.reasoning_completion
-    whole = row.completion if rationale is None else f"{rationale}\n{row.completion}"
-    slips = tuple(equation.text for equation in check_equations(whole) if not equation.holds)
+    texts = ((rationale or "", row.reasoning_finish_reason), (row.completion, row.finish_reason))
+    equations = [equation for text, reason in texts for equation in check_equations(text, reason != "stop")]
+    slips = tuple(equation.text for equation in equations if not equation.holds)
     holds = {
         SLIP: bool(slips),
         RIGHT_BUT_SLIP: bool(slips) and verdict.correct,

@@ -115,14 +115,21 @@ class _Unreadable(Exception):
     """The tokens are no expression, or none of whose value we are sure."""
 
 
-def check_equations(text: str) -> list[Equation]:
-    """The equations of a text that can be judged, in order."""
+def check_equations(text: str, may_be_cut: bool = False) -> list[Equation]:
+    """The equations of a text that can be judged, in order.
+
+    Args:
+      text: a rationale.
+      may_be_cut: the text perhaps ends in the middle of a number: one it ends with proves nothing.
+    """
     if "=" not in text:
         return []
     found = []
     for line in _plain(text).split("\n"):
         if "=" in line:
             found += _check_line(line)
+    if may_be_cut and found and not found[-1].holds and _plain(text).rstrip().endswith(found[-1].text):
+        found.pop()
     return found
 
 

@@ -113,6 +113,13 @@ def test_whole_numbers(one: int, other: int, sign: str, off: int) -> None:
     assert equation.holds == (off == 0)
 
 
+def test_a_number_that_may_be_cut_proves_nothing() -> None:
+    cut = "So 3 + 5 = 9, and 8.3 * 200 = $16"
+    assert [equation.holds for equation in check_equations(cut)] == [False, False]
+    assert [equation.text for equation in check_equations(cut, may_be_cut=True)] == ["3 + 5 = 9"]
+    assert [equation.holds for equation in check_equations(cut + "60.", may_be_cut=True)] == [False, True]
+
+
 def test_a_rambling_student_costs_no_time() -> None:
     began = time.monotonic()
     for text in (
