@@ -6,7 +6,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 scratch=$(mktemp -d)
 touch "$scratch/error"
 trap 'rm -rf "$scratch"' EXIT
-for part in say options settings price region slice workers bundle; do
-  # shellcheck source=/dev/null
-  source "$here/lib/$part.sh"
-done
+source "$here/lib/say.sh"
+source "$here/lib/options.sh"
+source "$here/lib/settings.sh"
+source "$here/lib/price.sh"
+source "$here/lib/region.sh"
+source "$here/lib/slice.sh"
+source "$here/lib/workers.sh"
+source "$here/lib/bundle.sh"

@@ -14,7 +14,7 @@ describe_job() {
   done
   printf 'ftcot_arguments=('
   quoted run "$(basename "$recipe")" "$@" --out "$(out_of "$name")" | tr -d '\n'
-  printf ')\nftcot_secrets=(%s)\nftcot_project=%s\n' "${secrets[*]}" "$FTCOT_TPU_PROJECT"
+  printf ')\nftcot_secrets=(%s)\nftcot_project=%s\n' "${secrets[*]}" "${FTCOT_TPU_PROJECT:-}"
 }
 
 # pack_source FILE: the checkout's tracked files as they are now, the same bytes for the same content.

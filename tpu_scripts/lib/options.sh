@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is read by the scripts that source it
 # Options all scripts share. They may stand before the first word that is none; the rest is left in `words`.
 
 # parse_options "$@": sets DRY_RUN, yes, keep, files, words. The usage text is the head of the calling script.

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is read by the scripts that source it
 # Where a run takes place, from the environment (README.md lists all of it), checked before anything is called.
 
 need() {
@@ -26,6 +27,16 @@ read_type() {
   die 2 "FTCOT_TPU_TYPE=$FTCOT_TPU_TYPE is not in $here/types.tsv; add a line for it, or take one of those there"
 }
 
+# How many slices, on what terms: sets capacity and slices.
+read_terms() {
+  capacity=${FTCOT_TPU_CAPACITY:-spot} slices=${FTCOT_TPU_SLICES:-1}
+  case $capacity in
+    spot | reserved | on-demand) ;;
+    *) die 2 "FTCOT_TPU_CAPACITY='$capacity'; take spot, reserved or on-demand" ;;
+  esac
+  [[ $slices =~ ^[1-9][0-9]{0,2}$ ]] || die 2 "FTCOT_TPU_SLICES='$slices' is no number of slices"
+}
+
 # Everything that commands on Cloud TPU machines need. TPU7x has no such machines.
 read_settings() {
   need FTCOT_TPU_PROJECT FTCOT_TPU_ZONE FTCOT_TPU_BUCKET FTCOT_TPU_TYPE
@@ -34,12 +45,7 @@ read_settings() {
     die 2 "FTCOT_TPU_ZONE='$FTCOT_TPU_ZONE' is no zone; they look like us-west4-a"
   [[ $FTCOT_TPU_BUCKET =~ ^gs://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9._/-]*)?$ ]] ||
     die 2 "FTCOT_TPU_BUCKET='$FTCOT_TPU_BUCKET' is no bucket; give gs://BUCKET or gs://BUCKET/FOLDER"
-  capacity=${FTCOT_TPU_CAPACITY:-spot} slices=${FTCOT_TPU_SLICES:-1}
-  case $capacity in
-    spot | reserved | on-demand) ;;
-    *) die 2 "FTCOT_TPU_CAPACITY='$capacity'; take spot, reserved or on-demand" ;;
-  esac
-  [[ $slices =~ ^[1-9][0-9]{0,2}$ ]] || die 2 "FTCOT_TPU_SLICES='$slices' is no number of slices"
+  read_terms
   read_type
   [[ $FTCOT_TPU_TYPE != tpu7x* ]] ||
     die 2 "TPU7x is offered through GKE only, not as machines of its own; take gke.sh or xpk.sh for $FTCOT_TPU_TYPE"
