@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# What the workers need to start a job, as one folder in the bucket: the package's source, the recipe, the job and the
+# worker's own script. Arguments travel in a file, so no shell on the way reads them; secrets do not travel at all, only
+# the names under which Secret Manager has them.
+
+# describe_job NAME RECIPE OVERRIDE...: the text of job.sh, which worker.sh reads.
+describe_job() {
+  local name=$1 recipe=$2 secret secrets=()
+  shift 2
+  read -ra secrets <<<"${FTCOT_TPU_SECRETS:-}"
+  for secret in "${secrets[@]}"; do
+    [[ $secret =~ ^[A-Z_][A-Z0-9_]*=[A-Za-z0-9_-]+$ ]] ||
+      die 2 "FTCOT_TPU_SECRETS: '$secret' is not VARIABLE=NAME-IN-SECRET-MANAGER; never write a key itself there"
+  done
+  printf 'ftcot_arguments=('
+  quoted run "$(basename "$recipe")" "$@" --out "$(out_of "$name")" | tr -d '\n'
+  printf ')\nftcot_secrets=(%s)\nftcot_project=%s\n' "${secrets[*]}" "${FTCOT_TPU_PROJECT:-}"
+}
+
+# pack_source FILE: the checkout's tracked files as they are now, the same bytes for the same content.
+pack_source() {
+  local root
+  root=$(cd "$here/.." && pwd)
+  git -C "$root" ls-files -z -- ftcot_jax configs pyproject.toml constraints.txt README.md LICENSE |
+    tar -C "$root" --null -T - --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c | gzip -n >"$1"
+}
+
+# send_bundle NAME RECIPE OVERRIDE...: makes the folder and copies it; sets `job`, the digest of all that is in it.
+send_bundle() {
+  local name=$1 recipe=$2 folder launch file
+  folder=$scratch/launch launch=$(out_of "$name")/launch
+  [[ -f $recipe ]] || die 2 "$recipe: no such recipe"
+  for file in "${files[@]}"; do
+    [[ -e $file ]] || die 2 "--file $file: no such file or folder"
+  done
+  if [[ $DRY_RUN ]]; then
+    say "# job.sh, which goes to $launch with the source, $recipe and ${#files[@]} more files:"
+    describe_job "$@" | sed 's/^/# /'
+    quoted gcloud storage rsync --recursive --delete-unmatched-destination-objects 'BUNDLE' "$launch" "--project=$FTCOT_TPU_PROJECT"
+    job=-
+    return
+  fi
+  mkdir -p "$folder/files"
+  describe_job "$@" >"$folder/job.sh"
+  cp "$recipe" "$folder/$(basename "$recipe")"
+  cp "$here/worker.sh" "$folder/worker.sh"
+  for file in "${files[@]}"; do cp -r "$file" "$folder/files/"; done
+  pack_source "$folder/source.tar.gz"
+  job=$(cd "$folder" && find . -type f ! -name worker.sh -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-12)
+  printf '%s\n' "$job" >"$folder/job"
+  gcloud storage rsync --recursive --delete-unmatched-destination-objects "$folder" "$launch" "--project=$FTCOT_TPU_PROJECT" 2>"$scratch/error" ||
+    die 1 "cannot write $launch: $(last_error)"
+}

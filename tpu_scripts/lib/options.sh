@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is read by the scripts that source it
+# Options all scripts share. They may stand before the first word that is none; the rest is left in `words`.
+
+# parse_options "$@": sets DRY_RUN, yes, keep, files, words. The usage text is the head of the calling script.
+parse_options() {
+  DRY_RUN='' yes='' keep='' files=()
+  while (($#)); do
+    case $1 in
+      --dry-run) DRY_RUN=1 ;;
+      --yes) yes=1 ;;
+      --keep) keep=1 ;;
+      --file)
+        (($# > 1)) || die 2 "--file wants a path"
+        files+=("$2")
+        shift
+        ;;
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      --) shift && break ;;
+      -*) die 2 "unknown option $1; --help shows those there are" ;;
+      *) break ;;
+    esac
+    shift
+  done
+  words=("$@")
+}
+
+# The comment at the head of the script is its help.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
