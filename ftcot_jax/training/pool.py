@@ -42,7 +42,8 @@ from ftcot_jax.training.trial import Listener, Trial
 
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
-    """How a pool runs; nothing here changes any trial's result but by rounding."""
+    """How a pool runs; nothing here changes any trial's result but by rounding, except that of dropout where
+    `share_questions`."""
 
     slots: int
     executor: Executor
@@ -51,6 +52,7 @@ class PoolOptions:
     folder: Path
     board: Path | None
     microbatches: int = 1
+    share_questions: bool = False
 
 
 class Pool:
@@ -88,7 +90,13 @@ class Pool:
         width = jax.eval_shape(student.head, student.shapes).shape[1]
         data = [trial.data for trial in trials]
         self._planner = Planner.for_trials(
-            table, data, width=width, kind=student.kind, row_multiple=share, microbatches=options.microbatches
+            table,
+            data,
+            width=width,
+            kind=student.kind,
+            row_multiple=share,
+            microbatches=options.microbatches,
+            share_questions=options.share_questions,
         )
         self._table: DeviceTable = device_table(table)
         self._step = make_train_step(student, mesh, options.executor)
@@ -193,8 +201,9 @@ class Pool:
                     self._listener.look(seat.trial, seat.step, self._params(slot))
                 if seat.step < seat.trial.steps:
                     break
+                efficiency = self._planner.efficiency(seat.trial.data)
                 summary = self._reporter.summary(seat)
-                summary["packing_efficiency"] = self._planner.efficiency(seat.trial.data)
+                summary |= {"packing_efficiency": efficiency.filled, "shared_token_share": efficiency.shared}
                 self._listener.finished(seat.trial, self._params(slot), summary)
                 self._leave(slot)
 
