@@ -136,7 +136,8 @@ def test_the_plan_is_the_same_and_every_batch_fits(seed: int, kind: Any, tokens:
     assert 0 < ours.filled <= 1
 
 
-build, build_pairs = (jax.jit(f, static_argnames=("shape", "around")) for f in (assemble, assemble_pairs))
+build = jax.jit(assemble, static_argnames="shape")
+build_pairs = jax.jit(assemble_pairs, static_argnames=("shape", "around"))
 
 
 def test_rows_hold_a_question_once_and_its_rationales_after_it() -> None:
