@@ -224,8 +224,13 @@ class _Part(NamedTuple):
             empty = jnp.zeros(self.shape[0] * length, jnp.int32)
             return empty.at[into_BxL].set(value_BxL, mode="drop").reshape(self.shape)
 
-        values = tokens, segments, positions, records
-        return Rows(*map(scatter, values), reads=None if reads is None else scatter(reads))
+        return Rows(
+            tokens=scatter(tokens),
+            segments=scatter(segments),
+            positions=scatter(positions),
+            records=scatter(records),
+            reads=None if reads is None else scatter(reads),
+        )
 
 
 def _with_labels(

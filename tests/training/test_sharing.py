@@ -10,6 +10,7 @@ import pytest
 
 from ftcot_jax.errors import UsageError
 from ftcot_jax.records.batch import PackedBatch, PairTokens, assemble, assemble_pairs, device_table
+from ftcot_jax.records.microbatch import divide
 from ftcot_jax.records.plan import Planner, TrialData
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.students.dropout import dropout_seed
@@ -61,6 +62,21 @@ def test_loss_and_gradients_equal_those_without_sharing(family: str) -> None:
     ours, plain = loss_of(params, shared), loss_of(params, alone)
     assert float(plain[0]) > 1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
+
+
+def test_microbatches_of_shared_questions_add_up() -> None:
+    student = make_student("gpt2")
+    params = student.init(jax.random.key(0))
+    trial = TrialData(RECORDS, seed=1, batch_examples=len(RECORDS))
+    planner = Planner.for_trials(TABLE, [trial], width=16, share_questions=True, microbatches=2)
+    planned, shape = planner.batch(RECORDS)
+    whole = jax.jit(assemble, static_argnames="shape")(device_table(TABLE), planned, shape=shape)
+    parts = divide(whole, 2)
+    loss_of = jax.jit(lambda batch: batch_loss(student, params, batch))
+    losses = [float(loss_of(jax.tree.map(lambda leaf, n=n: leaf[n], parts))) for n in range(2)]
+    labels = parts.label_weight.sum(1)
+    assert labels.min() > 0
+    assert float(loss_of(whole)) == pytest.approx(float(np.average(losses, weights=labels)), abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
