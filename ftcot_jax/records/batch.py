@@ -1,7 +1,8 @@
 """Building a packed batch on the device from the record table and a plan of a few integers.
 
 The host sends four integers a record; tokens never leave the device. Positions restart with every record
-and segment ids keep records of one row apart, so the student computes what it would on padded rows.
+and segment ids keep records of one row apart, so the student computes what it would on padded rows. Where questions
+are shared, a question is a segment of its own, and its rationales, whose positions go on from its end, read it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import StepBatch
 from ftcot_jax.records.table import RecordTable
 
-_COMPLETIONS = 1024  # more than a teacher is asked for, so that names differ
+_COMPLETIONS = 1024  # a power of two, and more than a teacher is asked for, so that names differ
 
 
 class DeviceTable(NamedTuple):
@@ -40,12 +41,14 @@ class Rows(NamedTuple):
       segments: (R, L) int32, 1 + the record's place in the batch; 0 where padded.
       positions: (R, L) int32, counted from each record's first token.
       records: (R, L) int32, the name of each token's record, the same in every packing.
+      reads: (R, L) int32, where questions are shared, the segment that each token reads: that of its question.
     """
 
     tokens: jax.Array
     segments: jax.Array
     positions: jax.Array
     records: jax.Array
+    reads: jax.Array | None = None
 
 
 class PackedBatch(NamedTuple):
@@ -53,7 +56,8 @@ class PackedBatch(NamedTuple):
 
     Attributes:
       text: what the decoder reads.
-      source: what the encoder reads, a record under the same segment id in the same row; None for a decoder.
+      source: what the encoder reads, in the same row and, unless `text.reads` says otherwise, under the same
+        segment id; None for a decoder.
       label_at: (M,) int32, flat position in `text` of the token from which each label token is predicted.
       label: (M,) int32, the label token predicted there.
       label_weight: (M,) float32, 1 for a label token, 0 for unused room.
@@ -105,18 +109,38 @@ def assemble(table: DeviceTable, planned: StepBatch, shape: BatchShape) -> Packe
       planned: (B,) records and their places.
       shape: R rows x L tokens with room for M labels.
     """
+    if shape.shared:
+        return _assemble_shared(table, planned, shape)
     part = _Part.of(table, planned, 0, table.length, shape.rows, shape.length)
     at_L = jnp.arange(shape.length)
     token_BxL = part.gather(table, at_L)
     labelled_BxL = part.within & (at_L >= part.per_record(table.prompt))
-    return _with_labels(part.rows(table, token_BxL), None, token_BxL, labelled_BxL, part.flat - 1, shape.labels)
+    rows = part.rows(token_BxL, _places(planned), at_L, part.per_record(table.name))
+    return _with_labels(rows, None, token_BxL, labelled_BxL, part.flat - 1, shape.labels)
+
+
+def _assemble_shared(table: DeviceTable, planned: StepBatch, shape: BatchShape) -> PackedBatch:
+    """`assemble` of rows that hold a question once, before its rationales; the question's last token predicts the
+    first label token of each."""
+    asked = _Part.of(table, planned, 1, table.prompt, shape.rows, shape.length)
+    own = _Part.of(table, planned, 0, table.length - table.prompt, shape.rows, shape.length)
+    at_L = jnp.arange(shape.length)
+    prompt_Bx1, question_Bx1 = own.per_record(table.prompt), _questions(planned)
+    name_Bx1 = own.per_record(table.name)
+    label_BxL = own.gather(table, prompt_Bx1 + at_L)
+    # Records of one question write it to the same places with the same values.
+    question = asked.rows(asked.gather(table, at_L), question_Bx1, at_L, _of_question(name_Bx1), question_Bx1)
+    rationales = own.rows(label_BxL, _places(planned), prompt_Bx1 + at_L, name_Bx1, question_Bx1)
+    rows = jax.tree.map(jnp.add, question, rationales)  # places of one are zero in the other
+    at_BxL = jnp.where(at_L == 0, asked.flat[:, :1] + prompt_Bx1 - 1, own.flat - 1)
+    return _with_labels(rows, None, label_BxL, own.within, at_BxL, shape.labels)
 
 
 def assemble_pairs(table: DeviceTable, planned: StepBatch, shape: BatchShape, around: PairTokens) -> PackedBatch:
     """Gathers one slot's packed batch for an encoder-decoder.
 
     The source is the prompt and the end token; the decoder reads the start token and the label but for its last
-    token, and predicts the label. Arguments as for `assemble`.
+    token, and predicts the label. Arguments as for `assemble`. A shared question is a source that several read.
     """
     target = _Part.of(table, planned, 0, table.length - table.prompt, shape.rows, shape.length)
     source = _Part.of(table, planned, 1, table.prompt + 1, shape.rows, shape.source_length)
@@ -125,8 +149,29 @@ def assemble_pairs(table: DeviceTable, planned: StepBatch, shape: BatchShape, ar
     label_BxT = target.gather(table, prompt_Bx1 + at_T)
     read_BxT = jnp.where(at_T == 0, around.start, target.gather(table, prompt_Bx1 + jnp.maximum(at_T - 1, 0)))
     asked_BxS = jnp.where(at_S == prompt_Bx1, around.end, source.gather(table, at_S))
-    rows = target.rows(table, read_BxT)
-    return _with_labels(rows, source.rows(table, asked_BxS), label_BxT, target.within, target.flat, shape.labels)
+    place_Bx1, name_Bx1 = _places(planned), source.per_record(table.name)
+    question_Bx1, asker_Bx1, reads_Bx1 = place_Bx1, name_Bx1, None
+    if shape.shared:
+        question_Bx1, asker_Bx1 = _questions(planned), _of_question(name_Bx1)
+        reads_Bx1 = question_Bx1
+    targets = target.rows(read_BxT, place_Bx1, at_T, name_Bx1, reads_Bx1)
+    sources = source.rows(asked_BxS, question_Bx1, at_S, asker_Bx1)
+    return _with_labels(targets, sources, label_BxT, target.within, target.flat, shape.labels)
+
+
+def _places(planned: StepBatch) -> jax.Array:
+    """(B, 1) segment ids: 1 + each record's place in the batch."""
+    return jnp.arange(1, len(planned.record) + 1)[:, None]
+
+
+def _questions(planned: StepBatch) -> jax.Array:
+    """(B, 1) segment ids of the records' questions, one for each question of a row; beyond those of `_places`."""
+    return len(planned.record) + 1 + jnp.asarray(planned.start)[:, 1:]
+
+
+def _of_question(name: jax.Array) -> jax.Array:
+    """The name of records' question, which is no record's: its noise does not depend on who shares it."""
+    return name | (_COMPLETIONS - 1)
 
 
 class _Part(NamedTuple):
@@ -162,8 +207,15 @@ class _Part(NamedTuple):
         """(B, L) tokens at these places of the records; any token where the part has none."""
         return table.tokens[jnp.where(self.within, self.per_record(table.offset) + place, 0)]
 
-    def rows(self, table: DeviceTable, token_BxL: jax.Array) -> Rows:
-        """The block of these tokens."""
+    def rows(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        records: jax.Array,
+        reads: jax.Array | None = None,
+    ) -> Rows:
+        """The block that holds these values, each broadcast to (B, L), at the part's places."""
         count, length = self.within.shape
         into_BxL = jnp.where(self.within, self.flat, self.shape[0] * length)  # one past the end: dropped
 
@@ -173,10 +225,11 @@ class _Part(NamedTuple):
             return empty.at[into_BxL].set(value_BxL, mode="drop").reshape(self.shape)
 
         return Rows(
-            tokens=scatter(token_BxL),
-            segments=scatter(jnp.arange(1, count + 1)[:, None]),
-            positions=scatter(jnp.arange(length)),
-            records=scatter(self.per_record(table.name)),
+            tokens=scatter(tokens),
+            segments=scatter(segments),
+            positions=scatter(positions),
+            records=scatter(records),
+            reads=None if reads is None else scatter(reads),
         )
 
 

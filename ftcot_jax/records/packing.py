@@ -5,6 +5,8 @@ rows x length block each one lies. A record of an encoder-decoder has two parts,
 lie in the same row of two such blocks, so that attention between them stays within the row. A compiled program
 needs fixed shapes, so each step uses the smallest of a few ready shapes that its records fit; the largest is the
 worst case, so every step fits one.
+
+Records that have one question may share its tokens: the question lies in a row once, its rationales after it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ class BatchShape:
     """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records.
 
     For an encoder-decoder, `length` is of the decoder's rows and `source_length` of the encoder's. Computed in
-    `microbatches` parts, each has an equal share of the rows and of the room for labels; see `deal_rows`.
+    `microbatches` parts, each has an equal share of the rows and of the room for labels; see `deal_rows`. `shared`
+    says whether records of one question share its tokens.
     """
 
     rows: int
@@ -29,15 +32,24 @@ class BatchShape:
     examples: int
     source_length: int = 0
     microbatches: int = 1
+    shared: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Where each record of one batch lies: `row` (B,) and the `start` (B, P) of its parts, int32, in `rows` rows."""
+    """Where each record of one batch lies.
+
+    Attributes:
+      row: (B,) int32.
+      start: (B, P) int32, first place of each of its parts in the row.
+      rows: how many there are.
+      tokens: real tokens in them.
+    """
 
     row: np.ndarray
     start: np.ndarray
     rows: int
+    tokens: int
 
 
 def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
@@ -61,7 +73,57 @@ def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
         row[record], start[record] = place, room - free[place]
         free[place] -= lengths
         rows = max(rows, place + 1)
-    return Packing(row, start, rows)
+    return Packing(row, start, rows, int(lengths_BxP.sum()))
+
+
+def pack_questions(
+    own_BxP: np.ndarray, asked_BxP: np.ndarray, question_B: np.ndarray, room: tuple[int, ...]
+) -> Packing:
+    """Packs records so that those of one question share its tokens where they lie in one row.
+
+    The largest question first, with all its records, into the first row with room for all; failing that, as many of
+    them as fit into the first row with room for the longest, and the rest elsewhere with another copy.
+
+    Args:
+      own_BxP: (B, P) tokens that each part of a record has for itself: of its rationale.
+      asked_BxP: (B, P) tokens of its question, equal for records of one question.
+      question_B: (B,) which question.
+      room: (P,) tokens a row has for each part.
+
+    Returns:
+      The packing; a record's two starts are those of its own tokens in the first part's rows and of its question in
+      the last part's. A decoder's rows hold both: the question, then its rationales one after another.
+    """
+    if len(own_BxP) and (beyond := (own_BxP + asked_BxP).max(0) > room).any():
+        raise ValueError(f"a record does not fit a row of {room[int(beyond.argmax())]} tokens")
+    row, start = np.zeros(len(own_BxP), np.int32), np.zeros((len(own_BxP), 2), np.int32)
+    groups: dict[int, list[int]] = {}
+    for record in np.argsort(-own_BxP[:, 0], kind="stable").tolist():
+        groups.setdefault(int(question_B[record]), []).append(record)
+    asked = {question: asked_BxP[members[0]] for question, members in groups.items()}
+    whole = {question: asked[question] + own_BxP[members].sum(0) for question, members in groups.items()}
+    free = np.tile(np.array(room, np.int64), (len(own_BxP), 1))
+    rows = tokens = 0
+    for question in sorted(groups, key=lambda question: (-(whole[question] / room).max(), min(groups[question]))):
+        rest, need = groups[question], whole[question]
+        while rest:
+            fits = (free[:rows] >= need).all(1)
+            if not fits.any():  # the row after the last is empty: it fits one
+                fits = (free[: rows + 1] >= asked[question] + own_BxP[rest[0]]).all(1)
+            place = int(fits.argmax())
+            start[rest, 1] = room[-1] - free[place, -1]
+            free[place] -= asked[question]
+            left = []
+            for record in rest:
+                if (free[place] >= own_BxP[record]).all():
+                    row[record], start[record, 0] = place, room[0] - free[place, 0]
+                    free[place] -= own_BxP[record]
+                    need = need - own_BxP[record]
+                else:
+                    left.append(record)
+            tokens += int(asked[question].sum())
+            rest, rows = left, max(rows, place + 1)
+    return Packing(row, start, rows, tokens + int(own_BxP.sum()))
 
 
 def deal_rows(packing: Packing, labels_B: np.ndarray, microbatches: int) -> tuple[Packing, int]:
@@ -99,6 +161,7 @@ def choose_shapes(
     row_multiple: int = 1,
     label_multiple: int = 64,
     microbatches: int = 1,
+    shared: bool = False,
 ) -> tuple[BatchShape, ...]:
     """Chooses at most `at_most` shapes, smallest first, that waste the fewest rows on the needs seen.
 
@@ -112,6 +175,7 @@ def choose_shapes(
       row_multiple: rows of a microbatch are rounded up to this (devices that share a batch).
       label_multiple: and its label room to this (the chunk of the loss).
       microbatches: parts a batch is computed in.
+      shared: whether records of one question share its tokens.
     """
     row_multiple, label_multiple = row_multiple * microbatches, label_multiple * microbatches
     counts: dict[int, int] = {}
@@ -127,7 +191,7 @@ def choose_shapes(
     if microbatches > 1:  # the fullest microbatch has one row's labels more than its share, at most
         worst_labels = min(worst_labels + microbatches * length, worst_rows * length)
     worst_labels = _round_up(worst_labels, label_multiple)
-    worst = BatchShape(worst_rows, length, worst_labels, examples, source_length, microbatches)
+    worst = BatchShape(worst_rows, length, worst_labels, examples, source_length, microbatches, shared)
     shapes = []
     for rows in chosen:
         most = _round_up(max(count for level, count in labels.items() if level <= rows), label_multiple)

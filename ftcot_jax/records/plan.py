@@ -14,7 +14,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ftcot_jax.records.packing import BatchShape, choose_shapes, deal_rows, fitting_shape, pack
+from ftcot_jax.records.packing import (
+    BatchShape,
+    Packing,
+    choose_shapes,
+    deal_rows,
+    fitting_shape,
+    pack,
+    pack_questions,
+)
 from ftcot_jax.records.table import RecordTable
 
 Kind = Literal["decoder", "encoder_decoder"]
@@ -144,7 +152,8 @@ class StepBatch(NamedTuple):
     Attributes:
       record: (B,) int32 numbers in the record table, -1 where the batch holds fewer.
       row: (B,) int32 row each record lies in.
-      start: (B, P) int32 first position of each of its parts in that row; see `pack`.
+      start: (B, P) int32 first position of each of its parts in that row; see `pack`, and `pack_questions` where
+        questions are shared.
     """
 
     record: np.ndarray
@@ -154,7 +163,7 @@ class StepBatch(NamedTuple):
     @classmethod
     def empty(cls, shape: BatchShape) -> StepBatch:
         """A batch of no records, for a slot that has no trial."""
-        parts = 2 if shape.source_length else 1
+        parts = 2 if shape.source_length or shape.shared else 1
         count = shape.examples
         return cls(np.full(count, -1, np.int32), np.zeros(count, np.int32), np.zeros((count, parts), np.int32))
 
@@ -171,19 +180,53 @@ def part_lengths(table: RecordTable, kind: Kind) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Sizes:
+    """What records take of a row's room.
+
+    Attributes:
+      lengths: (N, P) int32 tokens of each part of each record.
+      labels: (N,) int32 label tokens of each record.
+      asked: (N, P) int32, how many of `lengths` are the question's.
+      question: (N,) int32, records of one number share their question's tokens; None where each has its own copy.
+    """
+
+    lengths: np.ndarray
+    labels: np.ndarray
+    asked: np.ndarray
+    question: np.ndarray | None
+
+    @classmethod
+    def of(cls, table: RecordTable, kind: Kind, share_questions: bool = False) -> Sizes:
+        """The sizes of all records of a table."""
+        lengths, labels = part_lengths(table, kind), table.label_lengths
+        asked = lengths.copy()
+        asked[:, 0] -= labels
+        return cls(lengths, labels, asked, table.questions() if share_questions else None)
+
+    def pack(self, records: np.ndarray, room: tuple[int, ...], most_rows: int) -> Packing:
+        """Packs these records; each gets a copy of its question if sharing would take more rows than there may be."""
+        lengths = self.lengths[records]
+        if self.question is None:
+            return pack(lengths, room)
+        asked = self.asked[records]
+        packing = pack_questions(lengths - asked, asked, self.question[records], room)
+        if packing.rows <= most_rows:
+            return packing
+        return pack_questions(lengths - asked, asked, np.arange(len(records)), room)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Planner:
     """Packs the batches of the trials that share a compiled program.
 
     Attributes:
-      lengths: (N, P) int32 tokens of each part of each record of the shared table.
-      label_lengths: (N,) int32 label tokens of each record.
+      sizes: of the records of the shared table.
       room: (P,) tokens a row has for each part.
       shapes: the compiled batch shapes, smallest first.
       microbatches: parts a batch is computed in.
     """
 
-    lengths: np.ndarray
-    label_lengths: np.ndarray
+    sizes: Sizes
     room: tuple[int, ...]
     shapes: tuple[BatchShape, ...]
     microbatches: int = 1
@@ -199,8 +242,9 @@ class Planner:
         row_multiple: int = 1,
         length_multiple: int = 16,
         microbatches: int = 1,
+        share_questions: bool = False,
     ) -> Planner:
-        """Chooses batch shapes from the first epoch of every trial.
+        """Chooses batch shapes from the first epoch of every trial, or a sample of its batches if it is long.
 
         Args:
           table: the records of all the trials.
@@ -210,55 +254,74 @@ class Planner:
           row_multiple: rows computed at a time must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
           microbatches: parts a batch is computed in, one after another.
+          share_questions: whether records of one batch that have one question share its tokens.
         """
         used = np.unique(np.concatenate([trial.records for trial in trials]))
-        lengths, labels = part_lengths(table, kind), table.label_lengths
-        longest = -(-lengths[used].max(0) // length_multiple) * length_multiple
+        sizes = Sizes.of(table, kind, share_questions)
+        longest = -(-sizes.lengths[used].max(0) // length_multiple) * length_multiple
         examples = max(trial.batch_examples for trial in trials)
-        batches = [trial.at(step) for trial in trials for step in range(trial.steps_in(0))]
+        batches = [trial.at(step) for trial in trials for step in _spread(trial.steps_in(0), _PLANNED_BATCHES)]
         budgets = {trial.budget.room: trial.budget.rows for trial in trials if trial.budget is not None}
         if len(budgets) > 1:
             raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
-        room = next(iter(budgets), None) or _cheapest_room(
-            [lengths[records] for records in batches], longest, width, row_multiple * microbatches
-        )
-        dealt = [deal_rows(pack(lengths[records], room), labels[records], microbatches) for records in batches]
+        worst_rows = max(budgets.values(), default=examples)
+        room = next(iter(budgets), None) or _cheapest_room(sizes, batches, longest, width, row_multiple * microbatches)
+        dealt = [
+            deal_rows(sizes.pack(records, room, worst_rows), sizes.labels[records], microbatches) for records in batches
+        ]
         needs = [(packing.rows, most) for packing, most in dealt]
         shapes = choose_shapes(
             needs,
             room=room,
-            worst_rows=max(budgets.values(), default=examples),
-            worst_labels=min(
-                int(np.sort(labels[used])[-examples:].sum()), room[0] * max(budgets.values(), default=examples)
-            ),
+            worst_rows=worst_rows,
+            worst_labels=min(int(np.sort(sizes.labels[used])[-examples:].sum()), room[0] * worst_rows),
             examples=examples,
             row_multiple=row_multiple,
             microbatches=microbatches,
+            shared=share_questions,
         )
-        return cls(lengths, labels, room, shapes, microbatches)
+        return cls(sizes, room, shapes, microbatches)
 
-    def efficiency(self, trial: TrialData) -> float:
-        """Share of the compiled rows' places that hold a token, over a trial's first epoch."""
-        held = places = 0
-        for step in range(trial.steps_in(0)):
+    def efficiency(self, trial: TrialData) -> Efficiency:
+        """How well a trial's first epoch is packed, or a sample of its batches if it is long."""
+        held = places = given = 0
+        for step in _spread(trial.steps_in(0), _PLANNED_BATCHES):
             records = trial.at(step)
-            held += int(self.lengths[records].sum())
-            _, shape = self.batch(records)
+            packing, shape = self._pack(records)
+            held += packing.tokens
+            given += int(self.sizes.lengths[records].sum())
             places += shape.rows * (shape.length + shape.source_length)
-        return held / places
+        return Efficiency(filled=held / places, shared=1 - held / given)
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
         """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
-        packing, most = deal_rows(
-            pack(self.lengths[records], self.room), self.label_lengths[records], self.microbatches
-        )
+        packing, shape = self._pack(records)
         batch = StepBatch.empty(self.shapes[0])
         batch.record[: len(records)] = records
         batch.row[: len(records)] = packing.row
         batch.start[: len(records)] = packing.start
-        return batch, fitting_shape(self.shapes, packing.rows, most)
+        return batch, shape
+
+    def _pack(self, records: np.ndarray) -> tuple[Packing, BatchShape]:
+        packing = self.sizes.pack(records, self.room, self.shapes[-1].rows)
+        packing, most = deal_rows(packing, self.sizes.labels[records], self.microbatches)
+        return packing, fitting_shape(self.shapes, packing.rows, most)
 
 
+class Efficiency(NamedTuple):
+    """Of packing.
+
+    Attributes:
+      filled: share of the compiled rows' places that hold a token.
+      shared: share of the records' tokens that are not computed because another record has them: of questions.
+    """
+
+    filled: float
+    shared: float
+
+
+# Batches packed beforehand to choose shapes, and afterwards to say how full they were; a whole epoch of a usual set.
+_PLANNED_BATCHES = 1000
 # Row lengths tried, in multiples of the longest record, and how many batches are packed to compare them.
 _ROW_MULTIPLES = (1, 2, 3, 4, 6)
 _TRIED_BATCHES = 200
@@ -267,21 +330,26 @@ _TRIED_BATCHES = 200
 _EQUAL_AT_WIDTHS = 5
 
 
+def _spread(count: int, at_most: int) -> range:
+    """At most so many of the numbers below `count`, evenly apart."""
+    return range(0, count, -(-count // at_most))
+
+
 def _cheapest_room(
-    batches: Sequence[np.ndarray], longest: np.ndarray, width: int, row_multiple: int
+    sizes: Sizes, batches: Sequence[np.ndarray], longest: np.ndarray, width: int, row_multiple: int
 ) -> tuple[int, ...]:
     """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic.
 
     A batch has a multiple of `row_multiple` rows.
     """
-    sample = batches[:: -(-len(batches) // _TRIED_BATCHES)]
+    sample = [batches[number] for number in _spread(len(batches), _TRIED_BATCHES)]
     candidates = [tuple(room.tolist()) for room in longest * np.array(_multiples(len(longest)))]
 
     def cost(room: tuple[int, ...]) -> float:
         target, *source = room
         row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
         row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
-        return row * sum(-(-pack(lengths, room).rows // row_multiple) for lengths in sample)
+        return row * sum(-(-sizes.pack(records, room, len(records)).rows // row_multiple) for records in sample)
 
     return min(candidates, key=cost)
 

@@ -44,6 +44,13 @@ class RecordTable:
         start = self.offsets[number]
         return self.tokens[start : start + self.lengths[number]]
 
+    def questions(self) -> np.ndarray:
+        """(N,) int32: a number of each record's question, equal where the prompts' tokens are."""
+        known: dict[bytes, int] = {}
+        ends = self.offsets + self.prompt_lengths
+        prompts = (self.tokens[start:end].tobytes() for start, end in zip(self.offsets, ends, strict=True))
+        return np.fromiter((known.setdefault(prompt, len(known)) for prompt in prompts), np.int32, len(self))
+
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> RecordTable:
         """Builds a table from records with ``input_ids``, ``label_ids`` and their indices."""

@@ -80,7 +80,7 @@ def _program(job: Job) -> tuple[Any, ...]:
     rows = None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
     base = None if job.student.compute.lora is None else job.student.fingerprint
     optimizer, numbers = train.optimizer_parts
-    return (_architecture(job), optimizer, sorted(numbers), rows, base)
+    return (_architecture(job), optimizer, sorted(numbers), rows, train.batch.share_questions, base)
 
 
 def _architecture(job: Job) -> str:
@@ -102,6 +102,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         folder=folder,
         board=Path(place.folder / "tensorboard"),
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
+        share_questions=settings.batch.share_questions,
     )
     student, table = jobs[0].student, RecordTable.join(list(tables.values()))
     require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
@@ -201,6 +202,7 @@ def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, A
         "examples_per_second": summary["examples_per_second"],
         "tokens": int(sum(row["tokens"] for row in rows)),
         "packing_efficiency": round(summary["packing_efficiency"], 4),
+        "shared_token_share": round(summary["shared_token_share"], 4),
         "input_wait_share": round(summary["input_wait_share"], 4),
         "seconds": round(summary["seconds"], 3),
         "spent": {part: round(seconds, 3) for part, seconds in summary["spent"].items()},

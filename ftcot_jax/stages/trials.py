@@ -18,6 +18,7 @@ from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.records.plan import TokenBudget, TrialData, part_lengths
 from ftcot_jax.stages.data import TrialRecords, trial_records
 from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.students.fused_attention import require_shared
 from ftcot_jax.students.student import Student
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.trial import Trial
@@ -126,6 +127,7 @@ def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
 
 def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
     student = place.student(spec.recipe)
+    require_shared(student.compute.attention, spec.recipe.train.batch.share_questions)
     if spec.recipe.evaluate.selection == "best_on_validation" and not place.task(spec.recipe).split.validation:
         raise UsageError(f"{spec.name}: evaluate.selection=best_on_validation needs task.validation questions")
     records = trial_records(place, spec.recipe)

@@ -74,7 +74,16 @@ def segment_mask(query_RxT: jax.Array, key_RxS: jax.Array) -> jax.Array:
     return (query_RxT[:, :, None] == key_RxS[:, None, :])[:, None]
 
 
-def causal_mask(segments_RxL: jax.Array) -> jax.Array:
-    """Returns (R, 1, L, L) bool: a token sees earlier tokens of its row, and itself, in its own segment."""
+def causal_mask(segments_RxL: jax.Array, reads_RxL: jax.Array | None = None) -> jax.Array:
+    """Returns (R, 1, L, L) bool: a token sees earlier tokens of its row, and itself, in its own segment.
+
+    Args:
+      segments_RxL: segment ids.
+      reads_RxL: another segment that each token sees besides its own, such as the question that several rationales
+        share; None for none.
+    """
     place_L = np.arange(segments_RxL.shape[1])
-    return segment_mask(segments_RxL, segments_RxL) & (place_L[:, None] >= place_L[None, :])
+    seen = segment_mask(segments_RxL, segments_RxL)
+    if reads_RxL is not None:
+        seen |= segment_mask(reads_RxL, segments_RxL)
+    return seen & (place_L[:, None] >= place_L[None, :])

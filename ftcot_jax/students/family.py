@@ -116,7 +116,12 @@ class Decoder(Writer, Protocol):
     """A decoder-only module."""
 
     def hidden(
-        self, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Dropout | None
+        self,
+        tokens: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        reads: jax.Array | None,
+        dropout: Dropout | None,
     ) -> jax.Array: ...
 
 

@@ -33,6 +33,7 @@ def attend_row(
     segments_RxL: jax.Array,
     scale: float,
     keep_RxHxLxL: jax.Array | None = None,
+    reads_RxL: jax.Array | None = None,
 ) -> jax.Array:
     """Causal attention of packed rows: a token sees itself and earlier tokens of its own segment.
 
@@ -44,19 +45,22 @@ def attend_row(
       segments_RxL: segment ids, 0 for padding.
       scale: multiplies the scores.
       keep_RxHxLxL: multiplies the weights after the softmax (dropout); only "xla" takes it.
+      reads_RxL: a segment that each token sees besides its own; "splash" does not take it.
 
     Returns:
       (R, L, H, D) in the queries' dtype.
     """
     if attention == "cudnn":
-        mask = causal_mask(segments_RxL)
+        mask = causal_mask(segments_RxL, reads_RxL)
         return jax.nn.dot_product_attention(
             query_RxLxHxD, key_RxLxKxD, value_RxLxKxD, mask=mask, scale=scale, implementation="cudnn"
         )
     if attention == "splash":
+        require_shared(attention, reads_RxL is not None)
         return splash_rows(query_RxLxHxD, key_RxLxKxD, value_RxLxKxD, segments_RxL, scale)
     key, value = key_RxLxKxD.swapaxes(1, 2), value_RxLxKxD.swapaxes(1, 2)
-    return attend(query_RxLxHxD, key, value, causal_mask(segments_RxL), scale, keep_BxHxTxS=keep_RxHxLxL)
+    mask = causal_mask(segments_RxL, reads_RxL)
+    return attend(query_RxLxHxD, key, value, mask, scale, keep_BxHxTxS=keep_RxHxLxL)
 
 
 def splash_rows(
@@ -112,6 +116,15 @@ def require_attention(compute: Compute, config: Config, kind: Kind) -> None:
     if name == "cudnn" and compute.dtype != "bfloat16":
         raise UsageError(
             f"student.attention: cudnn computes in bfloat16; set student.dtype=bfloat16, not {compute.dtype}"
+        )
+
+
+def require_shared(attention: str, shared: bool) -> None:
+    """Raises UsageError if the kernel cannot let rationales read a question that they share."""
+    if shared and attention == "splash":
+        raise UsageError(
+            "train.batch.share_questions: splash attention keeps segments wholly apart, so no rationale could read "
+            "a shared question; set student.attention=xla or share_questions=false"
         )
 
 

@@ -105,6 +105,7 @@ class GPT2(nnx.Module):
         tokens_RxL: jax.Array,
         segments_RxL: jax.Array,
         positions_RxL: jax.Array,
+        reads_RxL: jax.Array | None,
         dropout: Dropout | None,
     ) -> jax.Array:
         spec = self.spec
@@ -115,7 +116,8 @@ class GPT2(nnx.Module):
 
             def attend_own(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
                 keep = drop_weights(own, spec.attention_drop, _WEIGHTS, spec.heads, positions_RxL)
-                return attend_row(self.compute.attention, query, key, value, segments_RxL, spec.scale, keep), None
+                kernel, scale = self.compute.attention, spec.scale
+                return attend_row(kernel, query, key, value, segments_RxL, scale, keep, reads_RxL), None
 
             return block(h, attend_own, own)
 

@@ -152,6 +152,7 @@ class Llama(nnx.Module):
         tokens_RxL: jax.Array,
         segments_RxL: jax.Array,
         positions_RxL: jax.Array,
+        reads_RxL: jax.Array | None,
         dropout: Dropout | None,
     ) -> jax.Array:
         spec = self.spec
@@ -162,7 +163,8 @@ class Llama(nnx.Module):
 
             def attend_own(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, None]:
                 keep = drop_weights(own, spec.attention_drop, 0, spec.heads, positions_RxL)
-                return attend_row(self.compute.attention, query, key, value, segments_RxL, self._scale, keep), None
+                kernel, scale = self.compute.attention, self._scale
+                return attend_row(kernel, query, key, value, segments_RxL, scale, keep, reads_RxL), None
 
             return block(h, self._turn(turn, at), attend_own)
 

@@ -212,6 +212,7 @@ class Student:
         tokens_RxL: jax.Array,
         segments_RxL: jax.Array,
         positions_RxL: jax.Array,
+        reads_RxL: jax.Array | None = None,
         dropout: Dropout | None = None,
     ) -> jax.Array:
         """Runs packed rows; a token attends to earlier tokens of its row with its own segment id.
@@ -221,6 +222,8 @@ class Student:
           tokens_RxL: (R, L) int32.
           segments_RxL: (R, L) int32, which text each token belongs to; 0 is padding.
           positions_RxL: (R, L) int32, each token's place in its text, from 0.
+          reads_RxL: (R, L) int32, a segment that each token attends to besides its own, if it lies before: that of
+            a question which several rationales share. None for none.
           dropout: seed and records, to train with the config's dropout; None for none.
 
         Returns:
@@ -228,7 +231,7 @@ class Student:
         """
         with _exact(self.compute):
             return cast(Decoder, self._module("decoder", params)).hidden(
-                tokens_RxL, segments_RxL, positions_RxL, dropout
+                tokens_RxL, segments_RxL, positions_RxL, reads_RxL, dropout
             )
 
     def source_hidden(

@@ -45,7 +45,8 @@ from ftcot_jax.training.trial import Listener, Trial
 
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
-    """How a pool runs; nothing here changes any trial's result but by rounding."""
+    """How a pool runs; nothing here changes any trial's result but by rounding, except that of dropout where
+    `share_questions`."""
 
     slots: int
     executor: Executor
@@ -53,6 +54,7 @@ class PoolOptions:
     folder: Path
     board: Path | None
     microbatches: int = 1
+    share_questions: bool = False
 
 
 class Pool:
@@ -96,7 +98,13 @@ class Pool:
         width = jax.eval_shape(student.head, student.shapes).shape[1]
         data = [trial.data for trial in trials]
         self._planner = Planner.for_trials(
-            table, data, width=width, kind=student.kind, row_multiple=share, microbatches=options.microbatches
+            table,
+            data,
+            width=width,
+            kind=student.kind,
+            row_multiple=share,
+            microbatches=options.microbatches,
+            share_questions=options.share_questions,
         )
         self._table: DeviceTable = device_table(table)
         if processes.count > 1:
@@ -235,7 +243,8 @@ class Pool:
 
     def _finish(self, slot: int, seat: Seat) -> None:
         summary = self._reporter.summary(seat)
-        summary["packing_efficiency"] = self._planner.efficiency(seat.trial.data)
+        efficiency = self._planner.efficiency(seat.trial.data)
+        summary |= {"packing_efficiency": efficiency.filled, "shared_token_share": efficiency.shared}
         params = self._params(slot)
         if self._processes.lead:
             self._listener.finished(seat.trial, params, summary)

@@ -20,6 +20,11 @@ class BatchSettings(BaseModel):
         None, gt=0, description="In place of examples: as many records a step as fit so many tokens, packed into rows."
     )
     row_length: int = Field(1024, gt=0, description="Length of those rows, in tokens; no record may be longer.")
+    share_questions: bool = Field(
+        False,
+        description="Compute the tokens of a question once for all of its rationales that are in a batch. Loss and "
+        "gradients are equal to rounding without dropout; with it, a shared question draws its noise once.",
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> BatchSettings:

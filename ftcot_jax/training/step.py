@@ -63,6 +63,7 @@ class TrainableDecoder(TrainableStudent, Protocol):
         tokens_RxL: jax.Array,
         segments_RxL: jax.Array,
         positions_RxL: jax.Array,
+        reads_RxL: jax.Array | None = None,
         dropout: Dropout | None = None,
     ) -> jax.Array: ...
 
@@ -158,11 +159,18 @@ def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed:
 
     text, source = batch.text, batch.source
     if source is None:
-        return cast(TrainableDecoder, student).hidden(params, *text[:3], dropout=dropout(text))
+        decoder = cast(TrainableDecoder, student)
+        return decoder.hidden(params, *text[:3], reads_RxL=text.reads, dropout=dropout(text))
     pairs = cast(TrainablePairs, student)
     source_RxSxE = pairs.source_hidden(params, *source[:3], dropout=dropout(source))
     return pairs.target_hidden(
-        params, source_RxSxE, source.segments, source.positions, *text[:3], dropout=dropout(text)
+        params,
+        source_RxSxE,
+        source.segments,
+        source.positions,
+        *text[:3],
+        reads_RxT=text.reads,
+        dropout=dropout(text),
     )
 
 

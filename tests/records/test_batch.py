@@ -18,7 +18,7 @@ def test_rows_hold_the_planned_records_and_nothing_else() -> None:
         records = trial.at(step)
         planned, shape = planner.batch(records)
         batch = assemble(device_table(table), planned, shape)
-        tokens, segments, positions, names = (np.asarray(part) for part in batch.text)
+        tokens, segments, positions, names = (np.asarray(part) for part in batch.text[:4])
         assert tokens.shape == (shape.rows, shape.length)
         expected_labels = []
         for place, record in enumerate(records):

@@ -17,7 +17,7 @@ TABLE = make_records(40)
 
 def test_rows_are_dealt_by_their_labels() -> None:
     row = np.array([0, 0, 1, 2, 3, 4], np.int32)
-    packing = Packing(row, np.zeros((6, 1), np.int32), 5)
+    packing = Packing(row, np.zeros((6, 1), np.int32), rows=5, tokens=6)
     dealt, room = deal_rows(packing, np.array([1, 1, 9, 4, 3, 8]), 2)  # labels by row: 2, 9, 4, 3, 8
     assert dealt.row.tolist() == [4, 4, 0, 2, 3, 1]
     assert room == 2 * (9 + 4 + 2)  # rows 0, 2, 4 of the new numbers: 9, 4, 2

@@ -164,7 +164,7 @@ def test_token_batches_are_nearly_full_and_the_planner_takes_them() -> None:
     budget, most = TokenBudget.of(lengths[:, None], 16384, 1024)
     trial = TrialData(np.arange(3000), 1, most, budget)
     planner = Planner.for_trials(table, [trial], width=64)
-    assert planner.efficiency(trial) > 0.95
+    assert planner.efficiency(trial).filled > 0.95
     records = trial.at(3)
     batch, shape = planner.batch(records)
     assert (shape.rows, shape.length) == (16, 1024)

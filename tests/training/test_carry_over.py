@@ -44,10 +44,12 @@ class CountingPads:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._student, name)
 
-    def hidden(self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Any) -> Any:
+    def hidden(
+        self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array, reads_RxL: Any, dropout: Any
+    ) -> Any:
         length_RxL = (segments[:, :, None] == segments[:, None]).sum(-1)
         shifted = jax.numpy.where(segments > 0, positions + self._longest - length_RxL, 0)
-        return self._student.hidden(params, tokens, segments, shifted, dropout)
+        return self._student.hidden(params, tokens, segments, shifted, reads_RxL, dropout)
 
 
 def our_losses(student: Any, table: RecordTable, shapes: int = 9) -> tuple[np.ndarray, float]:

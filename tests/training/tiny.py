@@ -34,11 +34,20 @@ class TinyStudent:
         return {name: jax.random.normal(key, size) * 0.3 for key, (name, size) in zip(keys, shape.items(), strict=True)}
 
     def hidden(
-        self, params: Any, tokens: jax.Array, segments: jax.Array, positions: jax.Array, dropout: Any = None
+        self,
+        params: Any,
+        tokens: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        reads_RxL: jax.Array | None = None,
+        dropout: Any = None,
     ) -> jax.Array:
         h = params["embed"][tokens] + jnp.sin(positions[..., None] * 0.3 * (1 + jnp.arange(WIDTH)))
         scores = jnp.einsum("rle,rme->rlm", h @ params["query"], h @ params["key"]) / 4
-        seen = (segments[:, :, None] == segments[:, None]) & (positions[:, :, None] >= positions[:, None])
+        seen = segments[:, :, None] == segments[:, None]
+        if reads_RxL is not None:
+            seen |= reads_RxL[:, :, None] == segments[:, None]
+        seen &= positions[:, :, None] >= positions[:, None]
         weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
         return h + weights @ (h @ params["value"])
 
