@@ -120,7 +120,7 @@ class Hub:
                         one.send(here=hosts, note=self._note)
                 return True
             line = f"process {number} {wrong}; give every process its own number and all the same count"
-            member.send(end=line, code=2)
+            member.send(end=line, code=2, by=None)
             self._end(line, 2, None)
             return False
 

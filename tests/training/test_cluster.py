@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from jax._src.clusters import cloud_tpu_cluster
 
+from ftcot_jax.errors import FtcotError, Preempted, UsageError
+from ftcot_jax.training.cluster import Seat, find_seat, join
 from ftcot_jax.training.metric_log import read_metrics
+from ftcot_jax.training.processes import ALONE
 from ftcot_jax.training.reporting import metrics_file
 from tests.training.test_pool import Recorder, make_trials, run
 
@@ -113,3 +120,226 @@ def test_every_axis_over_processes(
     ended = train(tmp_path, count, devices, mesh=mesh)
     assert [code for code, _ in ended] == [0] * count, ended
     assert_same(tmp_path, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "fault", "said"),
+    [
+        (2, [0, 4, "SIGKILL"], r"process 0 of 2 \(on 127\.0\.0\.1\) died"),
+        (2, [1, 4, "SIGKILL"], r"process 1 of 2 \(on {host}\) died"),
+        (4, [2, 4, "SIGKILL"], r"process 2 of 4 \(on {host}\) died"),
+        (2, [1, 4, "SIGSTOP"], r"process 1 of 2 \(on {host}\) gave no sign of life for 8 s"),
+        (2, [0, 4, "SIGSTOP"], r"process 0 of 2 \(on 127\.0\.0\.1\) gave no sign of life for 8 s"),
+        (2, [1, 4, "raise"], r"process 1 of 2 \(on {host}\): unexpected RuntimeError: a bug of its own \(.*\)"),
+        (2, [0, 4, "refuse"], r"process 0 of 2 \(on {host}\): records-1: row 3 is damaged"),
+    ],
+)
+def test_when_one_fails_or_dies_all_end_and_say_who(count: int, fault: list[Any], said: str, tmp_path: Path) -> None:
+    command = ["-m", "tests.training.cluster_worker", str(tmp_path), json.dumps({"mesh": {"data": -1}, "fault": fault})]
+    processes = start(command, count, FTCOT_SILENCE_SECONDS="8")
+    victim = processes.pop(fault[0])
+    try:
+        if fault[2] == "SIGSTOP":
+            wait_for_state(victim, "T")
+        else:
+            victim.wait(200)
+        began = time.monotonic()
+        ended = ends(processes, 40)
+        assert time.monotonic() - began < 20
+    finally:
+        victim.kill()
+    said = said.format(host=re.escape(socket.gethostname()))
+    for code, errors in ended:
+        assert code == 1
+        assert re.search(rf"^ftcot: {said}; process \d ends too$", errors, flags=re.M), errors
+        assert "Traceback" not in errors
+        assert "Check failure" not in errors  # JAX's own end of a survivor: a stack trace that names nobody
+    if fault[2] in ("raise", "refuse"):
+        assert victim.returncode == 1
+        assert victim.stderr is not None
+        assert victim.stderr.read().count("ftcot: ") == 1
+
+
+def wait_for_state(process: subprocess.Popen[str], state: str, seconds: float = 200) -> None:
+    """Waits until the kernel says that the process is in this state."""
+    until = time.monotonic() + seconds
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 4), (4, 2)])
+def test_sigterm_to_one_saves_on_all_and_other_numbers_go_on(
+    before: int, after: int, alone: tuple[Recorder, Path], tmp_path: Path
+) -> None:
+    stopped = train(tmp_path, before, mesh={"trial": 2, "data": -1}, fault=[1, 6, "SIGTERM"])
+    assert [code for code, _ in stopped] == [42] * before, stopped
+    assert all("stopped by SIGTERM on process 1 and saved; run the same command" in errors for _, errors in stopped)
+    saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+    assert len(saved) == 1
+    left = [trial.key for trial in make_trials() if not (tmp_path / f"{trial.key}.npz").exists()]
+    assert len(left) >= 3
+    if after == 1:
+        second = run(tmp_path, Recorder(), [trial for trial in make_trials() if trial.key in left])
+        assert ("trial0", 0) not in second.looked  # it went on, and did not start again
+        for key in left:
+            np.savez(tmp_path / f"{key}.npz", **second.done[key])
+    else:
+        ended = train(tmp_path, after, mesh={"fsdp": -1})
+        assert [code for code, _ in ended] == [0] * after, ended
+    assert_same(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_four_processes_go_on_from_one(alone: tuple[Recorder, Path], tmp_path: Path) -> None:
+    first = Recorder(stop_at=("trial1", 4))
+    with pytest.raises(Preempted):
+        run(tmp_path, first, make_trials())
+    for key, weights in first.done.items():
+        np.savez(tmp_path / f"{key}.npz", **weights)
+    ended = train(tmp_path, 4, mesh={"data": 2, "fsdp": 2})
+    assert [code for code, _ in ended] == [0] * 4, ended
+    assert_same(tmp_path, alone)
+
+
+JOIN = ["-c", "import sys; from ftcot_jax.cli import _guarded; from ftcot_jax.training.cluster import join; "
+        "sys.exit(_guarded(join))"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([0, 2], r"of 3 processes, 1 did not come within 6 s; start one with each number"),
+        ([2], r"process 2: no answer from process 0 at 127\.0\.0\.1:\d+ for 6 s \(Connection refused\)"),
+        ([0, 1, 1], r"process 1 was started twice, on {host} and on {host}; give every process its own number"),
+    ],
+)
+def test_who_does_not_come_is_named(numbers: list[int], said: str) -> None:
+    began = time.monotonic()
+    ended = ends(start(JOIN, 3, numbers=numbers, FTCOT_JOIN_SECONDS="6"), 60)
+    assert time.monotonic() - began < 40
+    for code, errors in ended:
+        assert code in (1, 2)
+        assert re.search("^ftcot: " + said.format(host=re.escape(socket.gethostname())), errors, flags=re.M), errors
+        assert "Traceback" not in errors
+
+
+PLAIN = {"FTCOT_COORDINATOR": "node1:4000", "FTCOT_PROCESSES": "4", "FTCOT_PROCESS": "3"}
+SLURM = {
+    "SLURM_JOB_ID": "4099",
+    "SLURM_STEP_NODELIST": "node[07-09],gpu1",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x4)",
+}
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in [name for name in os.environ if name.startswith(("FTCOT_PROC", "FTCOT_COORD", "SLURM_", "TPU_"))]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def seat(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Seat | None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return find_seat(os.environ)
+
+
+def test_alone_nothing_is_joined(clean: pytest.MonkeyPatch) -> None:
+    assert find_seat(os.environ) is None
+    assert join() is ALONE
+    assert ALONE.gather("anything", 3) == [3]
+
+
+def test_the_plain_environment(clean: pytest.MonkeyPatch) -> None:
+    assert seat(clean, PLAIN) == Seat("node1", 4000, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"FTCOT_PROCESS": ""}, "FTCOT_PROCESS is not set; set all of"),
+        ({"FTCOT_PROCESS": "4"}, "FTCOT_PROCESS is '4'; of 4 processes it must be one of 0 to 3"),
+        ({"FTCOT_PROCESS": "-1"}, "FTCOT_PROCESS is '-1'"),
+        ({"FTCOT_PROCESSES": "four"}, "FTCOT_PROCESSES is 'four'; it must be the number"),
+        ({"FTCOT_COORDINATOR": "node1"}, "FTCOT_COORDINATOR is 'node1'; it must be HOST:PORT"),
+        ({"FTCOT_COORDINATOR": "node1:99999"}, "it must be HOST:PORT"),
+    ],
+)
+def test_a_wrong_environment_is_refused(clean: pytest.MonkeyPatch, change: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        seat(clean, PLAIN | change)
+    assert refused.value.exit_code == 2
+
+
+def test_slurm(clean: pytest.MonkeyPatch) -> None:
+    assert seat(clean, SLURM) == Seat("node07", 61440 + 4099 % 4096, 4, 2)  # the port comes of the job's number
+    # Several tasks on a machine have one of its devices each.
+    assert seat(clean, {"SLURM_STEP_TASKS_PER_NODE": "12(x2)", "SLURM_LOCALID": "1"}) == Seat(
+        "node07", 61443, 4, 2, [1]
+    )
+    assert seat(clean, PLAIN) == Seat("node1", 4000, 4, 3)  # who says it himself is heard first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"SLURM_NTASKS": "1"},  # one task, or `srun --pty bash`
+        {"FTCOT_PROCESSES": "1"},  # tasks that have nothing to do with each other
+    ],
+)
+def test_a_single_task_of_slurm_is_left_alone(clean: pytest.MonkeyPatch, change: dict[str, str]) -> None:
+    assert seat(clean, SLURM | change) is None
+
+
+def test_a_batch_script_without_srun_is_left_alone(clean: pytest.MonkeyPatch) -> None:
+    assert seat(clean, {name: SLURM[name] for name in SLURM if name != "SLURM_STEP_NODELIST"}) is None
+
+
+class _Metadata(http.server.BaseHTTPRequestHandler):
+    """What a TPU VM's metadata server says, of worker 1 of 2."""
+
+    said: ClassVar[dict[str, str]] = {
+        "agent-worker-number": "1",
+        "worker-network-endpoints": "unknown:unknown:127.0.0.1,unknown:unknown:127.0.0.2",
+        "tpu-env": "ACCELERATOR_TYPE: 'v4-16'\n",
+    }
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.said[self.path.rpartition("/")[2]].encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_tpu_metadata(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        clean.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_port}")
+        assert find_seat(os.environ) == Seat("127.0.0.1", 8482, 2, 1)
+        server.shutdown()
+    refused = seat(clean, {"FTCOT_PROCESSES": "1"})
+    assert refused is None
+
+
+def test_tpu_variables(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    workers = {"TPU_WORKER_HOSTNAMES": "localhost,127.0.0.2", "TPU_WORKER_ID": "1", "TPU_SKIP_MDS_QUERY": "1"}
+    slices = {"MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1", "MEGASCALE_COORDINATOR_ADDRESS": "localhost:80"}
+    assert seat(clean, workers | slices) == Seat("localhost", 8482, 4, 3)
+
+
+def test_unreadable_metadata_is_said(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    clean.setenv("GCE_METADATA_IP", f"127.0.0.1:{free_port()}")
+    with pytest.raises(FtcotError, match=r"gcetpu: cannot tell which of several processes this is .*FTCOT_PROCESSES=1"):
+        find_seat(os.environ)
