@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.training.mesh import Rules, state_shardings
+from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.step import SlotState
 
 
@@ -29,9 +31,18 @@ class Checkpoints:
       architecture: identifies the students' shapes; a checkpoint of another is refused.
       say: receives warnings.
       keep: how many of the last ones stay.
+      processes: those that save and restore together; a checkpoint that one of them cannot read is damaged for all.
     """
 
-    def __init__(self, folder: epath.Path, architecture: str, say: Callable[[str], None], keep: int) -> None:
+    def __init__(
+        self,
+        folder: epath.Path,
+        architecture: str,
+        say: Callable[[str], None],
+        keep: int,
+        processes: Processes = ALONE,
+    ) -> None:
+        self._processes = processes
         self._folder = folder
         self._architecture = architecture
         self._say = say
@@ -77,16 +88,15 @@ class Checkpoints:
         Raises:
           FtcotError: the newest checkpoint belongs to another architecture.
         """
-        for saved in sorted(self._checkpointer.checkpoints, key=lambda checkpoint: -checkpoint.step):
-            try:
-                custom = self._checkpointer.metadata(saved.step).custom_metadata
-                architecture, note = custom["architecture"], custom["note"]
-            except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
-                self._set_aside(saved.step, error)
+        steps = sorted((checkpoint.step for checkpoint in self._checkpointer.checkpoints), reverse=True)
+        for step in self._processes.decide("checkpoints", steps):
+            read = self._whole(step, functools.partial(self._read_note, step))
+            if read is None:
                 continue
+            architecture, note = read
             if architecture != self._architecture:
                 raise FtcotError(
-                    f"{self._folder / str(saved.step)} is a checkpoint of another student ({architecture}, not "
+                    f"{self._folder / str(step)} is a checkpoint of another student ({architecture}, not "
                     f"{self._architecture}); choose another --out or delete the folder"
                 )
             slots = len(note["slots"])
@@ -97,14 +107,30 @@ class Checkpoints:
                 shapes,
                 places,
             )
-            try:
-                return (
-                    saved.step,
-                    self._checkpointer.load_checkpointables(saved.step, {"state": abstract})["state"],
-                    note,
-                )
-            except Exception as error:  # as above
-                self._set_aside(saved.step, error)
+            load = functools.partial(self._checkpointer.load_checkpointables, step, {"state": abstract})
+            loaded = self._whole(step, load)
+            if loaded is not None:
+                return step, loaded["state"], note
+        return None
+
+    def _read_note(self, step: int) -> tuple[str, dict[str, Any]]:
+        custom = self._checkpointer.metadata(step).custom_metadata
+        return custom["architecture"], custom["note"]
+
+    def _whole(self, step: int, read: Callable[[], Any]) -> Any:
+        """What `read` finds; None where one process finds damage, for which the checkpoint is set aside."""
+        damage = None
+        try:
+            found = read()
+        except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
+            damage = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        seen = [what for what in self._processes.gather(f"checkpoint {step}", damage) if what is not None]
+        if not seen:
+            return found
+        if self._processes.lead:
+            self._set_aside(step, seen[0])
+        self._processes.gather(f"checkpoint {step} set aside")
+        self._checkpointer.reload()
         return None
 
     def close(self) -> None:
@@ -120,14 +146,15 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
                 raise
-            self._say(f"a checkpoint was not saved, the disk of {self._folder} is full; the run goes on, make room")
+            full = f"a checkpoint was not saved, the disk of {self._folder} is full"
+            if self._processes.count > 1:  # the others may be waiting in the middle of it
+                raise FtcotError(f"{full}; the one before it is whole: make room and run the same command") from error
+            self._say(f"{full}; the run goes on, make room")
             self._checkpointer = self._open()  # the old one would raise its error again, and remove no half a save
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    def _set_aside(self, step: int, damage: str) -> None:
         folder, aside = self._folder / str(step), self._folder / f"damaged-{step}"
         if aside.exists():
             aside.rmtree()
         folder.rename(aside)
-        self._checkpointer.reload()
-        self._say(f"checkpoint {folder} is damaged ({first}); it is now {aside}, and the one before it is used")
+        self._say(f"checkpoint {folder} is damaged ({damage}); it is now {aside}, and the one before it is used")

@@ -115,7 +115,7 @@ class Pool:
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
         self._seats: list[Seat | None] = [None] * options.slots
         places = epath.Path(options.folder / "checkpoints")
-        self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep)
+        self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
         self.clock = Clock()
         self._reporter = Reporter(options.folder, options.board, listener, self.clock, processes.lead)
         self._compiled: set[BatchShape] = set()
