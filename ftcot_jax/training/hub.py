@@ -25,12 +25,16 @@ class _Member:
       host: where it runs.
       at: what it waits at, and what it brought; None while it works.
       left: it ended in peace.
+      steps: those it has begun.
+      moved: when that last changed.
     """
 
     line: socket.socket
     host: str
     at: tuple[str, Any] | None = None
     left: bool = False
+    steps: int = 0
+    moved: float = dataclasses.field(default_factory=time.monotonic)
     sending: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def send(self, **message: Any) -> None:
@@ -133,6 +137,8 @@ class Hub:
                 self._end(f"{self._name(number)}: {message['failed']}", int(message["code"]), number)
             elif "bye" in message:
                 self._members[number].left = True
+            elif message.get("beat") != self._members[number].steps:
+                self._members[number].steps, self._members[number].moved = message["beat"], time.monotonic()
 
     def _meet(self) -> None:
         """Answers all once they have come to one point; ends all if they are at different ones."""
@@ -182,15 +188,19 @@ class Hub:
                 self._say(line)
 
     def _who_is_late(self, absent: list[int]) -> str | None:
-        """What to say of those who are waited for; None while process 0 itself has work, whose progress is seen."""
+        """What to say of those who are waited for; None if nobody is, or for process 0, whose progress is seen."""
         if absent:
             names = ", ".join(map(str, absent))
             return f"waiting for {len(absent)} of {self._count} processes: {names} (FTCOT_PROCESSES=1 runs alone)"
-        lead = self._members[0].at
-        if lead is None:
+        lead = self._members[0]
+        if lead.at is not None:
+            busy = [self._name(number) for number, member in sorted(self._members.items()) if member.at is None]
+            return f"at '{lead.at[0]}': waiting for {', '.join(busy)}"
+        still = time.monotonic() - max(member.moved for member in self._members.values())
+        behind = [number for number, member in sorted(self._members.items()) if member.steps < lead.steps]
+        if still < SECONDS_BETWEEN_LINES or not behind:
             return None
-        busy = [self._name(number) for number, member in sorted(self._members.items()) if member.at is None]
-        return f"at '{lead[0]}': waiting for {', '.join(busy)}"
+        return f"no step for {still:.0f} s: waiting for {', '.join(map(self._name, behind))}, which stays behind"
 
     def _end(self, line: str, code: int, by: int | None) -> None:
         """Tells all, once, that the run is over, and because of whom."""

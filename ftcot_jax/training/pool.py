@@ -202,6 +202,7 @@ class Pool:
             self._state, metrics = self._step(self._state, self._table, planned, shape, self._frozen)
         self._compiled.add(shape)
         self._tick += 1
+        self._processes.steps_begun(self._tick)
         metrics, votes = self._ballot.cast(metrics, wish)
         return Launched(parts, metrics, votes, began)
 

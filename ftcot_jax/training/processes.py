@@ -45,6 +45,9 @@ class Processes:
         """Waits until every process is at `what`; returns what the leader brought."""
         return self.gather(what, value)[0]
 
+    def steps_begun(self, steps: int) -> None:
+        """Lets the hub know how far this process has come, so that one that stays behind is named."""
+
     def fail(self, line: str, code: int, unexpected: bool = False) -> None:
         """Says why this process ends, to the user and to the others, and ends it; does nothing for one alone.
 
@@ -86,6 +89,7 @@ class Linked(Processes):
         self._answers: queue.Queue[list[Any]] = queue.Queue()
         self._ended = threading.Event()
         self._leaving = False
+        self._steps = 0
         self._sending = threading.Lock()
         self._lead = f"process 0 of {count} (on {address[0]})"
         self._line = _connect(address, join_seconds)
@@ -107,6 +111,9 @@ class Linked(Processes):
                 return self._answers.get(timeout=0.2)  # now and then, so that signals are heard
             except queue.Empty:
                 continue
+
+    def steps_begun(self, steps: int) -> None:
+        self._steps = steps
 
     def fail(self, line: str, code: int, unexpected: bool = False) -> None:
         if unexpected:
@@ -149,7 +156,7 @@ class Linked(Processes):
 
     def _beat(self) -> None:
         while True:
-            self._send(beat=True)
+            self._send(beat=self._steps)
             time.sleep(BEAT_SECONDS)
 
     def _send(self, **message: Any) -> None:

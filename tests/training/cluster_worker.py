@@ -1,7 +1,7 @@
 """One of several processes that `test_cluster` starts: trains the pool of `test_pool`, and may be made to fail.
 
 Arguments: the folder, and JSON of ``mesh``, ``every`` (steps between checkpoints) and ``fault``, a list of process
-number, steps after which, and what happens: "raise", "refuse" or the name of a signal it sends itself.
+number, steps after which, and what happens: "raise", "refuse", "hang" or the name of a signal it sends itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ftcot_jax.cli import _explain
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.training import hub
 from ftcot_jax.training.cluster import join
 from ftcot_jax.training.processes import Processes
 from ftcot_jax.training.settings import MeshSettings
@@ -47,11 +49,14 @@ class Faulty(Recorder):
             raise RuntimeError("a bug of its own")
         if self.fault[2] == "refuse":
             raise FtcotError("records-1: row 3 is damaged")
+        if self.fault[2] == "hang":
+            time.sleep(1000)
         os.kill(os.getpid(), signal.Signals[self.fault[2]])
 
 
 def main() -> None:
     folder, told = Path(sys.argv[1]), json.loads(sys.argv[2])
+    hub.SECONDS_BETWEEN_LINES = 3.0
     processes = join()
     try:
         trials = [trial for trial in make_trials() if not (folder / f"{trial.key}.npz").exists()]

@@ -161,6 +161,20 @@ def test_when_one_fails_or_dies_all_end_and_say_who(count: int, fault: list[Any]
         assert victim.stderr.read().count("ftcot: ") == 1
 
 
+@pytest.mark.slow
+def test_one_that_hangs_is_named_while_it_is_waited_for(tmp_path: Path) -> None:
+    told = json.dumps({"mesh": {"data": -1}, "fault": [1, 4, "hang"]})
+    processes = start(["-m", "tests.training.cluster_worker", str(tmp_path), told], 2)
+    watch = processes[0].stderr
+    assert watch is not None
+    try:
+        line = next(line for line in watch if "stays behind" in line)
+        assert re.match(r"no step for \d+ s: waiting for process 1 of 2 \(on \S+\), which stays behind", line)
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def wait_for_state(process: subprocess.Popen[str], state: str, seconds: float = 200) -> None:
     """Waits until the kernel says that the process is in this state."""
     until = time.monotonic() + seconds
