@@ -131,7 +131,10 @@ def _join(seat: Seat) -> Processes:
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
-    _start_jax(seat, processes)
+    try:
+        _start_jax(seat, processes)
+    except RuntimeError as error:  # the kind of JAX's own: a port taken meanwhile, say
+        processes.fail(f"process {seat.number}: JAX does not start: {str(error).splitlines()[0]}", 1)
     return processes
 
 

@@ -92,10 +92,10 @@ class Hub:
             hello = next(lines, None)
         except TimeoutError:
             hello = None
-        if hello is None or not {"process", "of", "host"} <= hello.keys():
+        number: int = -1 if hello is None else hello.get("process", -1)
+        if hello is None or number not in range(self._count) or not {"of", "host"} <= hello.keys():
             line.close()  # a stranger, such as a port scanner
             return
-        number = int(hello["process"])
         if not self._admit(number, hello, _Member(line, str(hello["host"]))):
             return
         how = "died"
@@ -106,7 +106,7 @@ class Hub:
             how = f"gave no sign of life for {self._silence:g} s"
         with self._lock:
             if not self._members[number].left:
-                self._end(f"{self._name(number)} {how}", 1, number)
+                self._end(f"{self._name(number)} {how}", 1, None)
 
     def _admit(self, number: int, hello: dict[str, Any], member: _Member) -> bool:
         with self._lock:

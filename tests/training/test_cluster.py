@@ -241,6 +241,35 @@ def test_who_does_not_come_is_named(numbers: list[int], said: str) -> None:
         assert "Traceback" not in errors
 
 
+LINE = """
+import socket, sys, threading
+from ftcot_jax.training.hub import Hub
+from ftcot_jax.training.processes import Linked
+port, found, met = int(sys.argv[1]), {}, {}
+Hub(port, 3, 20, 20, {"told": 7}, print)
+for words in (b"GET / HTTP/1.1\\r\\n", b'{"process": 9, "of": 3, "host": "x"}\\n', b""):  # strangers hurt nobody
+    with socket.create_connection(("localhost", port)) as stranger:
+        stranger.sendall(words)
+def join(number):
+    found[number] = Linked(number, 3, ("localhost", port), 20, 20)
+    met[number] = [found[number].gather("first", number * 10), found[number].decide("second", number)]
+threads = [threading.Thread(target=join, args=(number,)) for number in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(found[1].note, dict(sorted(met.items())), flush=True)
+threading.Thread(target=found[1].gather, args=("pool a",)).start()
+found[2].gather("pool b")
+"""
+
+
+def test_the_line_gathers_and_ends_those_who_part(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LINE, str(free_port())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert done.stdout == f"{ {'told': 7} } { {number: [[0, 10, 20], 0] for number in range(3)} }\n"
+    assert re.search("^ftcot: process 1 is at 'pool a' and process 2 at 'pool b': they do not do", done.stderr, re.M)
+
+
 PLAIN = {"FTCOT_COORDINATOR": "node1:4000", "FTCOT_PROCESSES": "4", "FTCOT_PROCESS": "3"}
 SLURM = {
     "SLURM_JOB_ID": "4099",
