@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
 import os
@@ -16,14 +17,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from etils import epath
 from jax._src.clusters import cloud_tpu_cluster
 
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
+from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.cluster import Seat, find_seat, join
+from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.metric_log import read_metrics
-from ftcot_jax.training.processes import ALONE
+from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import metrics_file
-from tests.training.test_pool import Recorder, make_trials, run
+from ftcot_jax.training.settings import MeshSettings
+from ftcot_jax.training.slots import empty_slots
+from ftcot_jax.training.step import new_state
+from tests.training.test_pool import STUDENT, Recorder, make_trials, run
 
 ROOT = Path(__file__).parents[2]
 Ended = list[tuple[int, str]]
@@ -268,6 +275,56 @@ def test_the_line_gathers_and_ends_those_who_part(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == f"{ {'told': 7} } { {number: [[0, 10, 20], 0] for number in range(3)} }\n"
     assert re.search("^ftcot: process 1 is at 'pool a' and process 2 at 'pool b': they do not do", done.stderr, re.M)
+
+
+STOPPED = """
+import os
+from ftcot_jax.cli import _explain
+from ftcot_jax.training.cluster import join
+processes = join()
+try:
+    if processes.number == 1:
+        os.kill(os.getpid(), 15)
+    processes.gather("never")
+except Exception as error:
+    processes.fail(*_explain(error))
+"""
+
+
+def test_sigterm_outside_the_loop_ends_all_resumable() -> None:
+    first, second = ends(start(["-c", STOPPED], 2), 100)
+    assert (first[0], second[0]) == (42, 42)
+    assert "stopped by SIGTERM; run the same command to go on; process 0 ends too" in first[1]
+    assert re.search("^ftcot: stopped by SIGTERM; run the same command to go on$", second[1], flags=re.M)
+
+
+class Two(Processes):
+    """Process 0 of two, of which the other cannot read checkpoint 6."""
+
+    count = 2
+
+    def gather(self, what: str, value: Any = None) -> list[Any]:
+        return [value, "bad block" if what == "checkpoint 6" else value]
+
+
+def test_what_one_process_cannot_read_or_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, lines = make_mesh(MeshSettings()), []
+    like = new_state(STUDENT.init(0), make_trials()[0].hyper)
+    checkpoints = Checkpoints(epath.Path(tmp_path), "tiny", lines.append, 2, Two())
+    for tick in (3, 6):
+        checkpoints.save(tick, empty_slots(like, 1, mesh, ()), {"slots": [None]})
+    found = checkpoints.restore(like, mesh, ())
+    assert found is not None
+    assert found[0] == 3
+    assert len(lines) == 1
+    assert "6 is damaged (bad block)" in lines[0]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._checkpointer, "save_checkpointables_async", full)
+    with pytest.raises(FtcotError, match=r"the disk of \S+ is full; the one before it is whole: make room"):
+        checkpoints.save(9, empty_slots(like, 1, mesh, ()), {"slots": [None]})
 
 
 PLAIN = {"FTCOT_COORDINATOR": "node1:4000", "FTCOT_PROCESSES": "4", "FTCOT_PROCESS": "3"}
