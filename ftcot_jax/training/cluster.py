@@ -98,7 +98,7 @@ def _plain(environment: Mapping[str, str]) -> Seat:
         raise UsageError(f"FTCOT_PROCESSES is {count!r}; it must be the number of processes")
     if not number.isdecimal() or int(number) >= int(count):
         raise UsageError(f"FTCOT_PROCESS is {number!r}; of {count} processes it must be one of 0 to {int(count) - 1}")
-    return Seat(host, int(port), int(count), int(number))
+    return Seat(host.strip("[]"), int(port), int(count), int(number))
 
 
 def _seconds(name: str, default: int) -> float:
@@ -147,6 +147,8 @@ def _start_jax(seat: Seat, processes: Linked) -> None:
     port = processes.note["jax_port"]
     # A process that loses JAX's own coordinator is ended by it with a stack trace; what must be said is said by us.
     address = ("127.0.0.1", port if seat.number == 0 else _relay((seat.host, port)))
+    os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112 (as gRPC spells it); a proxy does not lead here
+    jax.config.update("jax_check_proxy_envs", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the loop
     jax.distributed.initialize(f"{address[0]}:{address[1]}", seat.count, seat.number, local_device_ids=seat.devices)

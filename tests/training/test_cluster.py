@@ -79,7 +79,7 @@ def ends(processes: list[subprocess.Popen[str]], seconds: float = 200) -> Ended:
 def train(folder: Path, count: int, devices: int = 1, seconds: float = 200, **told: Any) -> Ended:
     folder.mkdir(exist_ok=True)
     command = ["-m", "tests.training.cluster_worker", str(folder), json.dumps(told)]
-    return ends(start(command, count, devices), seconds)
+    return ends(start(command, count, devices, http_proxy="http://127.0.0.1:9"), seconds)  # clusters have proxies
 
 
 def losses(folder: Path) -> dict[str, list[float]]:
@@ -359,6 +359,7 @@ def test_alone_nothing_is_joined(clean: pytest.MonkeyPatch) -> None:
 
 def test_the_plain_environment(clean: pytest.MonkeyPatch) -> None:
     assert seat(clean, PLAIN) == Seat("node1", 4000, 4, 3)
+    assert seat(clean, {"FTCOT_COORDINATOR": "[fd00::1]:4000"}) == Seat("fd00::1", 4000, 4, 3)
 
 
 @pytest.mark.parametrize(
