@@ -247,12 +247,20 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
         def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
             return jax.lax.cond(state.live, advance, lambda state, _: _idle(state), state, batch)
 
-        if executor == "vmap":
+        slots, shards = state.step.shape[0], mesh.shape["trial"]
+        if executor == "vmap" or slots == shards > 1:
             return jax.vmap(one)(state, batch)
-        if state.step.shape[0] == 1:  # a map over one slot would copy its whole state in and out
+        if slots == 1:  # a map over one slot would copy its whole state in and out
             only = advance(*jax.tree.map(lambda leaf: leaf[0], (state, batch)))
             return jax.tree.map(lambda leaf: leaf[None], only)
-        return jax.lax.map(lambda pair: one(*pair), (state, batch))
+        if shards == 1:
+            return jax.lax.map(lambda pair: one(*pair), (state, batch))
+        # A map over a sharded axis would gather each slot: at every turn, each shard computes one of its own.
+        turns = jax.tree.map(
+            lambda leaf: jnp.moveaxis(leaf.reshape(shards, slots // shards, *leaf.shape[1:]), 1, 0), (state, batch)
+        )
+        done = jax.lax.map(lambda pair: jax.vmap(one)(*pair), turns)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0).reshape(slots, *leaf.shape[2:]), done)
 
     @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
     def step(

@@ -50,4 +50,4 @@ def test_eight_devices_equal_one(family: str, sizes: tuple[int, ...], microbatch
     )
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
     whole = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    assert held / whole < 1.5 * axes["data"] / 8  # but for norms and biases, only `data` repeats weights
+    assert held / whole < 2 * axes["data"] / 8  # but for norms, biases and positions, only `data` repeats weights
