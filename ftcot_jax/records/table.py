@@ -44,6 +44,20 @@ class RecordTable:
         start = self.offsets[number]
         return self.tokens[start : start + self.lengths[number]]
 
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of the table on a device, where all of it is int32."""
+        return 4 * (len(self.tokens) + 4 * len(self))
+
+    def only(self, numbers: np.ndarray) -> RecordTable:
+        """The table of these records alone, in this order."""
+        lengths = self.lengths[numbers]
+        tokens, offsets = np.empty(int(lengths.sum()), np.int32), _starts(lengths)
+        for at, length, start in zip(offsets.tolist(), lengths.tolist(), self.offsets[numbers].tolist(), strict=True):
+            tokens[at : at + length] = self.tokens[start : start + length]
+        names = ("prompt_lengths", "sample_index", "completion_index", "correct")
+        return RecordTable(tokens, offsets, lengths, **{name: getattr(self, name)[numbers] for name in names})
+
     def questions(self) -> np.ndarray:
         """(N,) int32: a number of each record's question, equal where the prompts' tokens are."""
         known: dict[bytes, int] = {}
@@ -70,6 +84,8 @@ class RecordTable:
     @classmethod
     def join(cls, tables: Sequence[RecordTable]) -> RecordTable:
         """One table of all records, so that trials on different record sets share one device array."""
+        if len(tables) == 1:
+            return tables[0]  # not copied: its tokens may be a mapped file
         fields = {
             field.name: np.concatenate([getattr(table, field.name) for table in tables])
             for field in dataclasses.fields(cls)
