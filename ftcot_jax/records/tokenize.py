@@ -15,7 +15,8 @@ from ftcot_jax.records.table import RecordTable
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
-_TEXTS = 8192  # tokenised at a time: enough for all cores
+TEXTS = 1024
+"""Tokenised at a time: enough for all cores; with more, measured, each token takes longer."""
 
 
 class RecordSettings(BaseModel):
@@ -86,6 +87,6 @@ def tokenize_pairs(
 
 def _encoded(texts: Sequence[str], encode: Encode) -> Iterator[np.ndarray]:
     """Yields int32 token ids; Python's lists of them, ten times as large, exist for one batch at a time."""
-    for begin in range(0, len(texts), _TEXTS):
-        for ids in encode(texts[begin : begin + _TEXTS]):
+    for begin in range(0, len(texts), TEXTS):
+        for ids in encode(texts[begin : begin + TEXTS]):
             yield np.array(ids, np.int32)
