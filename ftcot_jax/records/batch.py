@@ -7,7 +7,7 @@ are shared, a question is a segment of its own, and its rationales, whose positi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +19,20 @@ from ftcot_jax.records.table import RecordTable
 
 _COMPLETIONS = 1024  # a power of two, and more than a teacher is asked for, so that names differ
 
+Numbers = Any  # a jax.Array, or on its way to become one a numpy array
+
 
 class DeviceTable(NamedTuple):
-    """The record table on the device, all int32: `tokens` (total,), the others (N,).
+    """The record table as the device has it, all int32: `tokens` (total,), the others (N,).
 
     `name` tells records apart whatever table they are in: made of the question and the completion.
     """
 
-    tokens: jax.Array
-    offset: jax.Array
-    length: jax.Array
-    prompt: jax.Array
-    name: jax.Array
+    tokens: Numbers
+    offset: Numbers
+    length: Numbers
+    prompt: Numbers
+    name: Numbers
 
 
 class Rows(NamedTuple):
@@ -77,21 +79,20 @@ class PairTokens(NamedTuple):
     end: int
 
 
-def device_table(table: RecordTable) -> DeviceTable:
-    """Copies what batches are built from to the default device.
-
-    Raises:
-      ValueError: the table has 2**31 tokens or more, beyond the device's int32 offsets.
-    """
-    if len(table.tokens) >= 2**31:
-        raise ValueError(f"{len(table.tokens)} tokens do not fit one device table; split the record set")
+def host_table(table: RecordTable) -> DeviceTable:
+    """What batches are built from, as numpy arrays of the types the device has; below 2**31 tokens."""
     return DeviceTable(
-        jnp.asarray(table.tokens),
-        jnp.asarray(table.offsets.astype(np.int32)),
-        jnp.asarray(table.lengths),
-        jnp.asarray(table.prompt_lengths),
-        jnp.asarray((table.sample_index * _COMPLETIONS + table.completion_index).astype(np.int32)),
+        table.tokens,
+        table.offsets.astype(np.int32),
+        table.lengths,
+        table.prompt_lengths,
+        (table.sample_index * _COMPLETIONS + table.completion_index).astype(np.int32),
     )
+
+
+def device_table(table: RecordTable) -> DeviceTable:
+    """Copies what batches are built from to the default device."""
+    return jax.tree.map(jnp.asarray, host_table(table))
 
 
 def stack_batches(batches: list[StepBatch]) -> StepBatch:

@@ -1,4 +1,7 @@
-"""Token records on disk: a TFDS dataset in ArrayRecord files, written and read without TensorFlow.
+"""Token records on disk: a TFDS dataset in ArrayRecord files, written without TensorFlow, and the same as plain arrays.
+
+The dataset is what other programs read. The arrays beside it, one file a column, are what training maps into memory:
+a million records are there at once, and of a table beyond the memory only what a step needs is read.
 
 One record a (prompt, label) pair. Everything a selection needs (which question, which of the teacher's
 completions, whether it is right) is in the record, so every diversity degree, filter and train fraction is a
@@ -10,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.records.manifest import Made, read_manifest, write_manifest
-from ftcot_jax.records.table import RecordTable
-from ftcot_jax.records.tokenize import TokenPair
+from ftcot_jax.records.manifest import Made, column_file, read_manifest, write_manifest
+from ftcot_jax.records.table import COLUMNS, RecordTable
 
 SPLIT = "pairs"
 _TOKENS_A_FILE = 4_000_000
@@ -28,13 +31,13 @@ _MOST_FILES = 64
 
 
 class RationaleRecords(tfds.core.GeneratorBasedBuilder):
-    """A TFDS builder over pairs already tokenised in memory; the split is ``pairs``."""
+    """A TFDS builder over a table of tokenised pairs; the split is ``pairs``."""
 
     VERSION = tfds.core.Version("1.0.0")
     name = "rationale_records"
 
-    def __init__(self, pairs: Sequence[TokenPair] = (), **kwargs: Any) -> None:
-        self._pairs = pairs
+    def __init__(self, table: RecordTable | None = None, **kwargs: Any) -> None:
+        self._table = table
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -57,37 +60,37 @@ class RationaleRecords(tfds.core.GeneratorBasedBuilder):
         return {SPLIT: self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, pair in enumerate(self._pairs):
-            yield (
-                number,
-                {
-                    "input_ids": pair.input_ids,
-                    "label_ids": pair.label_ids,
-                    "sample_index": pair.sample_index,
-                    "completion_index": pair.completion_index,
-                    "correct": pair.correct,
-                },
-            )
+        table = self._table
+        assert table is not None  # a builder of an empty table can only read
+        for number in range(len(table)):
+            prompt, label = np.split(table.record(number), [table.prompt_lengths[number]])
+            indices = {name: getattr(table, name)[number] for name in ("sample_index", "completion_index", "correct")}
+            yield number, {"input_ids": prompt, "label_ids": label} | indices
 
 
-def write_records(folder: epath.Path, pairs: Sequence[TokenPair], made: Made) -> None:
-    """Writes the pairs, in order, as a TFDS dataset under `folder`, in as many files as can be read side by side.
+def write_records(folder: epath.Path, table: RecordTable, made: Made) -> None:
+    """Writes the records, in order, under `folder`: as a TFDS dataset in several files, and as arrays.
 
     Args:
       folder: local or remote.
-      pairs: the records; record i is pair i, whatever file it is in.
+      table: the records; record i has number i, whatever file it is in.
       made: what they were made with, for the manifest.
     """
-    prompts, labels = (sum(len(getattr(pair, part)) for pair in pairs) for part in ("input_ids", "label_ids"))
-    shards = max(1, min(_MOST_FILES, (prompts + labels) // _TOKENS_A_FILE))
+    shards = max(1, min(_MOST_FILES, len(table.tokens) // _TOKENS_A_FILE))
     with _quiet():
-        builder = RationaleRecords(pairs, data_dir=folder, file_format="array_record")
+        builder = RationaleRecords(table, data_dir=folder, file_format="array_record")
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
-    write_manifest(folder, made, len(pairs), prompts, labels)
+    for name in COLUMNS:
+        file = column_file(folder, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as opened:
+            np.save(opened, getattr(table, name))
+    prompts = int(table.prompt_lengths.sum(dtype=np.int64))
+    write_manifest(folder, made, len(table), prompts, len(table.tokens) - prompts)
 
 
 def read_records(folder: epath.Path, made: Made | None = None) -> RecordTable:
-    """Reads every record under `folder` into one table of flat arrays.
+    """Opens the records under `folder` as one table; on a local disk its tokens are mapped, not read.
 
     Args:
       folder: local or remote.
@@ -97,7 +100,25 @@ def read_records(folder: epath.Path, made: Made | None = None) -> RecordTable:
       FtcotError: there is no such dataset, a file of it is damaged, truncated, foreign or missing, or the records
         were made with something else.
     """
-    manifest = read_manifest(folder, made)
+    read_manifest(folder, made)
+    columns = {}
+    for name in COLUMNS:
+        file = column_file(folder, name)
+        if name == "tokens" and os.path.exists(file):
+            columns[name] = np.load(file, mmap_mode="r")
+        else:
+            with file.open("rb") as opened:
+                columns[name] = np.load(io.BytesIO(opened.read()))
+    return RecordTable.of(**columns)
+
+
+def read_dataset(folder: epath.Path) -> RecordTable:
+    """Reads the records back from the TFDS dataset, one after another: what other programs would see.
+
+    Raises:
+      FtcotError: there is no such dataset, or a file of it is damaged, truncated, foreign or missing.
+    """
+    manifest = read_manifest(folder)
     with _quiet():
         try:
             source = RationaleRecords(data_dir=folder, file_format="array_record").as_data_source(split=SPLIT)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ftcot_jax.errors import FtcotError
 
 FILE = "records.json"
+_BYTES = 1 << 22  # hashed at a time
 
 
 class Made(BaseModel):
@@ -45,7 +46,7 @@ class RecordManifest(BaseModel):
 
 def write_manifest(folder: epath.Path, made: Made, records: int, prompt_tokens: int, label_tokens: int) -> None:
     """Writes the manifest of the record files that are in `folder` now."""
-    files = {_name(folder, path): _written(path.read_bytes()) for path in record_files(folder)}
+    files = {_name(folder, path): _written(path) for path in _files(folder)}
     manifest = RecordManifest(
         made=made, records=records, prompt_tokens=prompt_tokens, label_tokens=label_tokens, files=files
     )
@@ -72,17 +73,17 @@ def read_manifest(folder: epath.Path, made: Made | None = None) -> RecordManifes
     if made is not None and made != manifest.made:
         part = "tokenizer" if made.tokenizer != manifest.made.tokenizer else "template"
         raise FtcotError(f"{folder}: its records were made with another {part}; delete it and run again")
-    found = {_name(folder, path): path for path in record_files(folder)}
+    found = {_name(folder, path): path for path in _files(folder)}
     for name in sorted(manifest.files.keys() | found.keys()):
         if name not in found:
             problem = "is missing"
         elif name not in manifest.files:
             problem = "is foreign: the manifest does not have it"
         else:
-            content, expected = found[name].read_bytes(), manifest.files[name]
-            if len(content) != expected.size:
-                problem = f"is truncated: {len(content)} bytes, not {expected.size}"
-            elif _written(content) != expected:
+            size, expected = found[name].stat().length, manifest.files[name]
+            if size != expected.size:
+                problem = f"is {'truncated' if size < expected.size else 'too long'}: {size} bytes, not {expected.size}"
+            elif _written(found[name]) != expected:
                 problem = f"is damaged: its SHA-256 is not {expected.sha256[:16]}..."
             else:
                 continue
@@ -95,9 +96,23 @@ def record_files(folder: epath.Path) -> list[epath.Path]:
     return sorted(folder.glob("*/*/*.array_record*"))  # NAME/VERSION/, as TFDS lays them out
 
 
+def column_file(folder: epath.Path, name: str) -> epath.Path:
+    """The file of one of the table's arrays, in numpy's format."""
+    return folder / "table" / f"{name}.npy"
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    return record_files(folder) + sorted(column_file(folder, "x").parent.glob("*"))
+
+
 def _name(folder: epath.Path, path: epath.Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _written(content: bytes) -> Written:
-    return Written(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+def _written(path: epath.Path) -> Written:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as opened:
+        while content := opened.read(_BYTES):
+            digest.update(content)
+            size += len(content)
+    return Written(size=size, sha256=digest.hexdigest())

@@ -7,7 +7,6 @@ resumed under another numpy, on another machine or on another number of hosts se
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -95,6 +94,7 @@ class TrialData:
     batch_examples: int
     budget: TokenBudget | None = None
     _known_bounds: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _known_order: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def at(self, step: int) -> np.ndarray:
         """(<= batch_examples,) record numbers of optimizer step `step`, counted from 0."""
@@ -137,13 +137,20 @@ class TrialData:
         return self._known_bounds[key]
 
     def _order(self, epoch: int) -> np.ndarray:
-        return _epoch_order(len(self.records), self.seed, epoch)
+        """(N,) places of the epoch's records in the selection's order; that of one epoch is kept."""
+        order = self._known_order.get(epoch)
+        if order is None:
+            bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64)).random_raw(len(self.records))
+            order = np.argsort(bits, kind="stable")
+            self._known_order.clear()
+            self._known_order[epoch] = order
+        return order
 
-
-@functools.lru_cache(maxsize=256)
-def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
-    return np.argsort(bits, kind="stable")
+    def moved(self, offset: int) -> TrialData:
+        """The same plan over a table in which its records come `offset` later."""
+        moved = dataclasses.replace(self, records=self.records + offset)
+        moved._known_bounds.update(self._known_bounds)
+        return moved
 
 
 class StepBatch(NamedTuple):

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+COLUMNS = ("tokens", "lengths", "prompt_lengths", "sample_index", "completion_index", "correct")
+"""What a table is made of; the rest follows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordTable:
@@ -44,38 +47,67 @@ class RecordTable:
         start = self.offsets[number]
         return self.tokens[start : start + self.lengths[number]]
 
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of the table on a device, where all of it is int32."""
+        return 4 * (len(self.tokens) + 4 * len(self))
+
+    def only(self, numbers: np.ndarray) -> RecordTable:
+        """The table of these records alone, in this order."""
+        chosen = {name: getattr(self, name)[numbers] for name in COLUMNS if name != "tokens"}
+        lengths = chosen["lengths"]
+        tokens, offsets = np.empty(int(lengths.sum()), np.int32), _starts(lengths)
+        source = np.asarray(self.tokens)  # slices of a mapped array are slower to make
+        for at, length, start in zip(offsets.tolist(), lengths.tolist(), self.offsets[numbers].tolist(), strict=True):
+            tokens[at : at + length] = source[start : start + length]
+        return RecordTable(tokens, offsets, **chosen)
+
     def questions(self) -> np.ndarray:
         """(N,) int32: a number of each record's question, equal where the prompts' tokens are."""
         known: dict[bytes, int] = {}
-        ends = self.offsets + self.prompt_lengths
-        prompts = (self.tokens[start:end].tobytes() for start, end in zip(self.offsets, ends, strict=True))
+        tokens, ends = np.asarray(self.tokens), self.offsets + self.prompt_lengths
+        prompts = (tokens[start:end].tobytes() for start, end in zip(self.offsets, ends, strict=True))
         return np.fromiter((known.setdefault(prompt, len(known)) for prompt in prompts), np.int32, len(self))
+
+    @classmethod
+    def of(
+        cls,
+        tokens: np.ndarray,
+        lengths: Sequence[int] | np.ndarray = (),
+        prompt_lengths: Sequence[int] | np.ndarray = (),
+        sample_index: Sequence[int] | np.ndarray = (),
+        completion_index: Sequence[int] | np.ndarray = (),
+        correct: Sequence[bool] | np.ndarray = (),
+    ) -> RecordTable:
+        """Builds a table of records that lie end to end in `tokens`; see the attributes."""
+        length_N = np.asarray(lengths, np.int32)
+        return cls(
+            tokens,
+            _starts(length_N),
+            length_N,
+            np.asarray(prompt_lengths, np.int32),
+            np.asarray(sample_index, np.int64),
+            np.asarray(completion_index, np.int64),
+            np.asarray(correct, bool),
+        )
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> RecordTable:
         """Builds a table from records with ``input_ids``, ``label_ids`` and their indices."""
-        prompts = np.array([len(row["input_ids"]) for row in rows], np.int32)
-        lengths = prompts + np.array([len(row["label_ids"]) for row in rows], np.int32)
         pieces = [part for row in rows for part in (row["input_ids"], row["label_ids"])]
-        return cls(
-            tokens=np.concatenate(pieces).astype(np.int32) if pieces else np.zeros(0, np.int32),
-            offsets=_starts(lengths),
-            lengths=lengths,
-            prompt_lengths=prompts,
-            sample_index=np.array([row["sample_index"] for row in rows], np.int64),
-            completion_index=np.array([row["completion_index"] for row in rows], np.int64),
-            correct=np.array([row["correct"] for row in rows], bool),
+        return cls.of(
+            np.concatenate(pieces).astype(np.int32) if pieces else np.zeros(0, np.int32),
+            [len(row["input_ids"]) + len(row["label_ids"]) for row in rows],
+            [len(row["input_ids"]) for row in rows],
+            *([row[name] for row in rows] for name in ("sample_index", "completion_index", "correct")),
         )
 
     @classmethod
     def join(cls, tables: Sequence[RecordTable]) -> RecordTable:
         """One table of all records, so that trials on different record sets share one device array."""
-        fields = {
-            field.name: np.concatenate([getattr(table, field.name) for table in tables])
-            for field in dataclasses.fields(cls)
-            if field.name != "offsets"
-        }
-        return cls(**fields, offsets=_starts(fields["lengths"]))
+        if len(tables) == 1:
+            return tables[0]  # not copied: its tokens may be a mapped file
+        return cls.of(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS})
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,8 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.pairs import Pair
+from ftcot_jax.records.table import RecordTable
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
+
+TEXTS = 1024
+"""Tokenised at a time: enough for all cores; with more, measured, each token takes longer."""
 
 
 class RecordSettings(BaseModel):
@@ -31,22 +35,11 @@ class RecordSettings(BaseModel):
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TokenPair:
-    """One record: `input_ids` (P,) int32 of the prompt, `label_ids` (T,) int32 with the end token last."""
-
-    input_ids: np.ndarray
-    label_ids: np.ndarray
-    sample_index: int
-    completion_index: int
-    correct: bool
-
-
 @dataclasses.dataclass(frozen=True)
 class Tokenized:
     """The records in order, and how many pairs were left out for their length."""
 
-    pairs: list[TokenPair]
+    table: RecordTable
     too_long: int
 
 
@@ -66,12 +59,13 @@ def tokenize_pairs(
       FtcotError: a prompt leaves no room for an answer, or a record is too long and `too_long` is "error".
     """
     limit = min(settings.max_length or context_length, context_length)
-    distinct = list(dict.fromkeys(pair.prompt for pair in pairs))  # D rationales of a question share their prompt
-    prompt_ids = dict(zip(distinct, encode(distinct), strict=True))
-    prompts = [prompt_ids[pair.prompt] for pair in pairs]
-    labels = encode([pair.label for pair in pairs])
-    kept: list[TokenPair] = []
-    for pair, prompt, label in zip(pairs, prompts, labels, strict=True):
+    distinct = dict.fromkeys(pair.prompt for pair in pairs)  # D rationales of a question share their prompt
+    prompt_ids = dict(zip(distinct, _encoded(list(distinct), encode), strict=True))
+    labels = _encoded([pair.label for pair in pairs], encode)
+    end = np.array([eos_id], np.int32)
+    pieces, kept = [], []
+    for pair, label in zip(pairs, labels, strict=True):
+        prompt = prompt_ids[pair.prompt]
         if len(prompt) >= limit and settings.too_long == "error":
             raise FtcotError(
                 f"question {pair.sample_index} has {len(prompt)} tokens and the student's limit is {limit}: "
@@ -85,13 +79,14 @@ def tokenize_pairs(
                     f"and the limit is {limit}: raise records.max_length or set records.too_long=drop"
                 )
             continue
-        kept.append(
-            TokenPair(
-                np.asarray(prompt, np.int32),
-                np.asarray([*label, eos_id], np.int32),
-                pair.sample_index,
-                pair.completion_index,
-                pair.correct,
-            )
-        )
-    return Tokenized(kept, too_long=len(pairs) - len(kept))
+        pieces += [prompt, label, end]
+        kept.append((length, len(prompt), pair.sample_index, pair.completion_index, pair.correct))
+    tokens = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+    return Tokenized(RecordTable.of(tokens, *zip(*kept, strict=True)), too_long=len(pairs) - len(kept))
+
+
+def _encoded(texts: Sequence[str], encode: Encode) -> Iterator[np.ndarray]:
+    """Yields int32 token ids; Python's lists of them, ten times as large, exist for one batch at a time."""
+    for begin in range(0, len(texts), TEXTS):
+        for ids in encode(texts[begin : begin + TEXTS]):
+            yield np.array(ids, np.int32)

@@ -160,14 +160,18 @@ def tokenize(place: Place, recipe: Recipe) -> Artifact:
     def build(folder: epath.Path) -> dict[str, Any]:
         pairs = pair_table(place, recipe).pairs
         made = tokenize_pairs(pairs, student.encode, student.eos_id, student.context_length, recipe.records)
-        if not made.pairs:
+        if not len(made.table):
             raise FtcotError(
                 f"none of {len(pairs)} pairs of {place.task(recipe).task.key} became a record ({made.too_long} too "
                 "long); check the completions and records.max_length"
             )
-        write_records(folder / "records", made.pairs, _made(place, recipe))
-        tokens = [len(pair.input_ids) + len(pair.label_ids) for pair in made.pairs]
-        return {"records": len(made.pairs), "too_long": made.too_long, "tokens": sum(tokens), "longest": max(tokens)}
+        write_records(folder / "records", made.table, _made(place, recipe))
+        return {
+            "records": len(made.table),
+            "too_long": made.too_long,
+            "tokens": len(made.table.tokens),
+            "longest": int(made.table.lengths.max()),
+        }
 
     with place.timed("tokenize"):
         return place.store.make("records", inputs, build)

@@ -103,6 +103,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         board=Path(place.folder / "tensorboard"),
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
         share_questions=settings.batch.share_questions,
+        input=settings.input,
     )
     student, table = jobs[0].student, RecordTable.join(list(tables.values()))
     require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)

@@ -25,7 +25,7 @@ from ftcot_jax.training.trial import Trial
 
 PAPER_EXAMPLES = 8
 # Settings of training that change how a result is computed, not the result.
-_NOT_RESULT = {"slots", "slot_executor", "microbatches", "checkpoints"}
+_NOT_RESULT = {"input", "slots", "slot_executor", "microbatches", "checkpoints"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Job:
         return Trial(
             key=self.key,
             name=self.spec.name,
-            data=dataclasses.replace(self.data, records=self.records.selection.chosen + offset),
+            data=self.data.moved(offset),
             hyper=Hyper.of(train, self.steps),
             steps=self.steps,
             initial=self.initial_params,

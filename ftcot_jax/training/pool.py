@@ -19,13 +19,13 @@ from etils import epath
 from jax.sharding import Mesh
 
 from ftcot_jax.errors import Preempted
-from ftcot_jax.records.batch import DeviceTable, device_table, stack_batches
 from ftcot_jax.records.packing import BatchShape
-from ftcot_jax.records.plan import Planner, StepBatch
+from ftcot_jax.records.plan import Planner
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.training.agreement import Ballot, Wish, on_all, spread, to_leader
+from ftcot_jax.training.agreement import Ballot, Wish, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
+from ftcot_jax.training.input import InputChoice, make_input, where_to_keep
 from ftcot_jax.training.preemption import StopFlag, stop_on_signals
 from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
@@ -55,6 +55,7 @@ class PoolOptions:
     board: Path | None
     microbatches: int = 1
     share_questions: bool = False
+    input: InputChoice = "auto"
 
 
 class Pool:
@@ -106,13 +107,12 @@ class Pool:
             microbatches=options.microbatches,
             share_questions=options.share_questions,
         )
-        self._table: DeviceTable = device_table(table)
-        if processes.count > 1:
-            self._table = on_all(mesh, self._table)
         self._step = make_train_step(student, mesh, options.executor)
         trained = student.shapes if frozen is None else cast(SharedBase, student).split(student.shapes)[1]
         self._like = jax.eval_shape(new_state, trained, trials[0].hyper)
         self._state = empty_slots(self._like, options.slots, mesh, self._rules)
+        where = processes.decide("input", where_to_keep(options.input, table, mesh))
+        self._input = make_input(where, table, self._planner, data, options.slots, mesh)
         self._seats: list[Seat | None] = [None] * options.slots
         places = epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
@@ -158,6 +158,7 @@ class Pool:
                     self._flush(pending)
                     pending = launched
             finally:
+                self._input.close()
                 with self.clock.within("checkpoint"):
                     self._checkpoints.close()
                 for seat in self._seats:
@@ -182,24 +183,17 @@ class Pool:
     def _launch(self, pending: Launched | None, wish: Wish) -> Launched:
         """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
-        parts, batches, shapes = [], [], []
+        table, planned, shape, examples = self._input.next()
+        parts = []
         for slot, seat in enumerate(self._seats):
-            if seat is None:
-                batches.append(StepBatch.empty(self._planner.shapes[0]))
-                continue
-            records = seat.trial.data.at(seat.step)
-            batch, shape = self._planner.batch(records)
-            batches.append(batch)
-            shapes.append(shape)
-            parts.append(Taken(slot, seat, seat.step, len(records)))
-            seat.step += 1
-        planned = stack_batches(batches)
+            if seat is not None:
+                parts.append(Taken(slot, seat, seat.step, examples[slot]))
+                seat.step += 1
         loss: Any = None if pending is None else pending.metrics.loss
         if loss is None or loss.is_ready():  # public on concrete arrays, though not in their stub
             self.clock.move(time.monotonic() - began, "step", "input")  # the device had nothing to do meanwhile
-        shape = max(shapes)
         with self.clock.within("step" if shape in self._compiled else "compile"):
-            self._state, metrics = self._step(self._state, self._table, planned, shape, self._frozen)
+            self._state, metrics = self._step(self._state, table, planned, shape, self._frozen)
         self._compiled.add(shape)
         self._tick += 1
         self._processes.steps_begun(self._tick)
@@ -259,13 +253,15 @@ class Pool:
                 if self._processes.count > 1:
                     state = spread(self._mesh, self._rules, state)
             self._state = refill(self._state, slot, state)
-            self._seats[slot] = self._reporter.seat(trial, int(state.step), note)
+            self._seats[slot] = seat = self._reporter.seat(trial, int(state.step), note)
+            self._input.seat(slot, trial.data, seat.step, trial.steps)
 
     def _leave(self, slot: int) -> None:
         seat = self._seats[slot]
         assert seat is not None
         seat.log.close()
         self._seats[slot] = None
+        self._input.leave(slot)
         self._state = vacate(self._state, slot)
 
     def _params(self, slot: int) -> Params:

@@ -74,6 +74,11 @@ class TrainSettings(BaseModel):
     slots: int | None = Field(
         None, gt=0, description="Trials trained side by side; default: 1 on a CPU, 8 a device elsewhere."
     )
+    input: Literal["auto", "device", "stream"] = Field(
+        "auto",
+        description="Where the records are: on the device, or streamed to it from host memory or disk; auto: on the "
+        "device if they take at most a tenth of its free memory. The result is the same, bit for bit.",
+    )
     slot_executor: Literal["auto", "vmap", "map"] = Field(
         "auto",
         description="Slots as one batched computation or one after another; auto: map on a CPU, else vmap.",

@@ -12,7 +12,7 @@ from etils import epath
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.pairs import Pair
 from ftcot_jax.records import builder
-from ftcot_jax.records.builder import read_records, write_records
+from ftcot_jax.records.builder import read_dataset, read_records, write_records
 from ftcot_jax.records.manifest import Made, read_manifest, record_files
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import RecordSettings, tokenize_pairs
@@ -28,12 +28,17 @@ def encode(texts: list[str]) -> list[list[int]]:
 def write(folder: Path) -> epath.Path:
     made = tokenize_pairs(PAIRS, encode, eos_id=7, context_length=64, settings=RecordSettings())
     assert made.too_long == 0
-    write_records(epath.Path(folder / "records"), made.pairs, MADE)
+    write_records(epath.Path(folder / "records"), made.table, MADE)
     return epath.Path(folder / "records")
 
 
 def test_round_trip_keeps_order_and_every_field(tmp_path: Path) -> None:
-    table = read_records(write(tmp_path))
+    folder = write(tmp_path)
+    for table in (read_records(folder), read_dataset(folder)):
+        check_records(table)
+
+
+def check_records(table: RecordTable) -> None:
     assert len(table) == len(PAIRS)
     for number, pair in enumerate(PAIRS):
         expected = [*map(ord, pair.prompt), *map(ord, pair.label), 7]
@@ -44,17 +49,16 @@ def test_round_trip_keeps_order_and_every_field(tmp_path: Path) -> None:
         assert table.correct[number] == pair.correct
 
 
+def test_tokens_are_mapped_and_not_read(tmp_path: Path) -> None:
+    table = read_records(write(tmp_path))
+    assert isinstance(table.tokens, np.memmap)
+    assert isinstance(RecordTable.join([table]).tokens, np.memmap)
+    assert not isinstance(table.lengths, np.memmap)
+
+
 def test_joined_tables_hold_the_records_of_both() -> None:
-    made = tokenize_pairs(PAIRS, encode, eos_id=7, context_length=64, settings=RecordSettings()).pairs
-    rows = [
-        {
-            name: getattr(pair, name)
-            for name in ("input_ids", "label_ids", "sample_index", "completion_index", "correct")
-        }
-        for pair in made
-    ]
-    joined = RecordTable.join([RecordTable.from_rows(rows[:30]), RecordTable.from_rows(rows[30:])])
-    whole = RecordTable.from_rows(rows)
+    whole = tokenize_pairs(PAIRS, encode, eos_id=7, context_length=64, settings=RecordSettings()).table
+    joined = RecordTable.join([whole.only(np.arange(30)), whole.only(np.arange(30, len(whole)))])
     for number in range(len(whole)):
         np.testing.assert_array_equal(joined.record(number), whole.record(number))
 
@@ -66,7 +70,7 @@ def test_too_long_is_an_error_or_counted() -> None:
         tokenize_pairs(PAIRS[1:], encode, eos_id=7, context_length=3, settings=RecordSettings())
     dropping = tokenize_pairs(PAIRS, encode, 7, 12, RecordSettings(too_long="drop"))
     fits = [pair for pair in PAIRS if len(pair.prompt) + len(pair.label) + 1 <= 12]
-    assert len(dropping.pairs) == len(fits)
+    assert len(dropping.table) == len(fits)
     assert dropping.too_long == len(PAIRS) - len(fits) > 0
 
 
@@ -75,7 +79,7 @@ def test_many_files_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builder, "_MOST_FILES", 5)
     folder = write(tmp_path)
     assert len(record_files(folder)) == 5
-    table = read_records(folder)
+    table = read_dataset(folder)
     assert [tuple(pair) for pair in zip(table.sample_index, table.completion_index, strict=True)] == [
         (pair.sample_index, pair.completion_index) for pair in PAIRS
     ]
@@ -106,6 +110,9 @@ def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
         (lambda file: file.write_bytes(file.read_bytes()[:-9] + b"123456789"), r"array_record\S* is damaged: its SHA"),
         (lambda file: file.unlink(), r"array_record\S* is missing"),
         (lambda file: file.with_name("x.array_record-0").write_bytes(b"1"), r"x\.array_record-0 is foreign"),
+        (lambda file: (file.parents[2] / "table" / "tokens.npy").unlink(), r"table/tokens\.npy is missing"),
+        (lambda file: (file.parents[2] / "table" / "x.npy").write_bytes(b"1"), r"table/x\.npy is foreign"),
+        (lambda file: (file.parents[2] / "table" / "lengths.npy").write_bytes(b"1"), r"lengths\.npy is truncated"),
         (lambda file: (file.parents[2] / "records.json").write_text("{"), r"records\.json: damaged"),
         (lambda file: (file.parents[2] / "records.json").unlink(), r"records\.json: not there"),
     ],

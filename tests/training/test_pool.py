@@ -89,8 +89,9 @@ def run(
     every: int | None = None,
     mesh: MeshSettings | None = None,
     processes: Processes = ALONE,
+    **more: Any,
 ) -> Recorder:
-    options = PoolOptions(slots, "map", CheckpointSettings(minutes=1e9, steps=every), folder, None)
+    options = PoolOptions(slots, "map", CheckpointSettings(minutes=1e9, steps=every), folder, None, **more)
     devices = make_mesh(mesh or MeshSettings())
     Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append, processes=processes).run()
     return recorder
