@@ -39,6 +39,7 @@ def generate(
     batch_rows: int = 32,
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
+    ignore_end: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
     """Continues each prompt; the result depends neither on the batch nor on the prompts' order.
@@ -53,6 +54,7 @@ def generate(
       batch_rows: texts written at a time.
       sampling: how tokens are drawn; None takes the likeliest.
       stop: strings that end a text.
+      ignore_end: the end token is a token like any other, for benchmarks that say how long each text is.
       on_progress: called with (texts done, texts in all).
 
     Returns:
@@ -63,7 +65,8 @@ def generate(
     """
     texts, results = _plan(student, [prompts], max_length, _by_slot(max_new_tokens), sampling)
     weights = lay_out_one(student, params)
-    board = Board(student, weights, 1, texts, batch_rows, sampling, StopStrings(student, stop), mesh_of(params))
+    end = _NEVER if ignore_end else student.eos_id
+    board = Board(student, weights, 1, texts, batch_rows, sampling, end, StopStrings(student, stop), mesh_of(params))
     return _finish(board, texts, results, on_progress)[0]
 
 
@@ -77,6 +80,7 @@ def generate_many(
     batch_rows: int = 32,
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
+    ignore_end: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     frozen: Params | None = None,
 ) -> list[list[Generated]]:
@@ -95,6 +99,7 @@ def generate_many(
       batch_rows: texts a slot writes at a time.
       sampling: how tokens are drawn; None takes the likeliest.
       stop: strings that end a text.
+      ignore_end: the end token is a token like any other, for benchmarks that say how long each text is.
       on_progress: called with (texts done, texts in all).
       frozen: params that all slots share, without slot axis, where `params_S` holds the adapters alone.
 
@@ -106,11 +111,12 @@ def generate_many(
     """
     texts, results = _plan(student, prompts_by_slot, max_length, max_new_tokens, sampling)
     weights, slots = lay_out(student, params_S, frozen), len(prompts_by_slot)
-    mesh = mesh_of((params_S, frozen))
-    board = Board(student, weights, slots, texts, batch_rows, sampling, StopStrings(student, stop), mesh)
+    mesh, end = mesh_of((params_S, frozen)), _NEVER if ignore_end else student.eos_id
+    board = Board(student, weights, slots, texts, batch_rows, sampling, end, StopStrings(student, stop), mesh)
     return _finish(board, texts, results, on_progress)
 
 
+_NEVER = -2  # an end token that no student writes
 _Results = list[list[Generated | None]]
 
 
