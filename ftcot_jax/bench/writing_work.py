@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from ftcot_jax.errors import FtcotError
@@ -79,14 +80,12 @@ def needed_arithmetic(student: Student, work: Work) -> float:
     shapes = student.shapes_by_path
     weights = sum(int(np.prod(leaf.shape)) for path, leaf in shapes.items() if path.endswith("/kernel"))
     head = int(np.prod(next(leaf.shape for path, leaf in shapes.items() if path == "embed")))
-    cache = student.empty_cache(1, 1)
-    columns = sum(int(np.prod(layer.keys.shape)) for layer in cache.layers)  # type: ignore[union-attr]
-    heads = student.config.num_attention_heads / (getattr(student.config, "num_key_value_heads", None) or 1)
-    groups = heads if hasattr(student.config, "num_key_value_heads") else 1
+    cache = jax.eval_shape(lambda: student.empty_cache(1, 1))
+    attended = len(cache.layers) * student.config.num_attention_heads * cache.layers[0].keys.shape[-1]
     total = 0.0
     for prompt, length in zip(work.prompts, work.lengths, strict=True):
         read = len(prompt) + length - 1
-        total += 2 * weights * read + 2 * head * length + 4 * columns * groups * read * (read + 1) / 2
+        total += 2 * weights * read + 2 * head * length + 4 * attended * read * (read + 1) / 2
     return total
 
 

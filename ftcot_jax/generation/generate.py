@@ -75,7 +75,7 @@ def generate_many(
     params_S: Params,
     prompts_by_slot: Sequence[Sequence[Sequence[int]]],
     *,
-    max_length: int,
+    max_length: int | Sequence[int],
     max_new_tokens: int | Sequence[Sequence[int]] | None = None,
     batch_rows: int = 32,
     sampling: Sampling | None = None,
@@ -93,8 +93,8 @@ def generate_many(
       student: the architecture; its end token stops a text.
       params_S: the students' weights, every leaf with the slot axis first.
       prompts_by_slot: for each slot its prompts, token ids, none empty; a slot without prompts is left alone.
-      max_length: most tokens of prompt and text together; the student's context also limits them. For an
-        encoder-decoder, most tokens of each, the text's counted with its start token.
+      max_length: most tokens of prompt and text together, of all or one number a slot; the student's context also
+        limits them. For an encoder-decoder, most tokens of each, the text's counted with its start token.
       max_new_tokens: most tokens of a text, end token included: of all, or one number a prompt for each slot.
       batch_rows: texts a slot writes at a time.
       sampling: how tokens are drawn; None takes the likeliest.
@@ -127,7 +127,7 @@ def _by_slot(tokens: int | Sequence[int] | None) -> int | list[Sequence[int]] | 
 def _plan(
     student: Student,
     prompts_by_slot: Sequence[Sequence[Sequence[int]]],
-    max_length: int,
+    max_length: int | Sequence[int],
     max_new_tokens: int | Sequence[Sequence[int]] | None,
     sampling: Sampling | None,
 ) -> tuple[list[Text], _Results]:
@@ -136,10 +136,11 @@ def _plan(
     results: _Results = [[None] * (len(prompts) * samples) for prompts in prompts_by_slot]
     texts = []
     for slot, prompts in enumerate(prompts_by_slot):
+        longest = max_length if isinstance(max_length, int) else max_length[slot]
         for number in range(len(results[slot])):
             prompt, sample = prompts[number // samples], number % samples
             _check_prompt(student, number // samples, prompt)
-            text = _plan_one(student, slot, number, list(prompt), max_length)
+            text = _plan_one(student, slot, number, list(prompt), longest)
             too_long = text.budget < 1
             if max_new_tokens is not None:
                 most = max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[slot][number // samples]
