@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.evaluation.intervals import wilson
 from ftcot_jax.evaluation.settings import EvaluateSettings
-from ftcot_jax.generation.generate import generate
+from ftcot_jax.generation.generate import Generated, generate, generate_many
 from ftcot_jax.students.student import Student
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.scoring import Scoring, score
@@ -72,6 +73,33 @@ def questions_of(data: TaskData, part: Part, limit: int | None, shown: Sequence[
     return questions
 
 
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """A student's questions, when it is to be scored together with others.
+
+    Attributes:
+      task: whose answers.
+      questions: to be asked.
+      ask: how.
+      settings: limits.
+      epochs: it has trained for; under `paper_lengths` they decide the longest answer.
+    """
+
+    task: Task
+    questions: Sequence[Question]
+    ask: Asking
+    settings: EvaluateSettings
+    epochs: float = math.inf
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.ask.prompt_of(question.question) for question in self.questions]
+
+    @property
+    def max_length(self) -> int:
+        return self.settings.length_after(self.epochs)
+
+
 def score_student(
     student: Student,
     params: Any,
@@ -80,20 +108,66 @@ def score_student(
     ask: Asking,
     settings: EvaluateSettings,
     on_progress: Callable[[int, int], None] | None = None,
+    epochs: float = math.inf,
 ) -> Scores:
     """Asks greedily and scores. A prompt beyond the limit counts as wrong and is counted."""
-    prompts = [ask.prompt_of(question.question) for question in questions]
+    due = Due(task, questions, ask, settings, epochs)
     written = generate(
         student,
         params,
-        student.encode_prompts(prompts),
-        max_length=settings.max_length,
+        student.encode_prompts(due.prompts),
+        max_length=due.max_length,
         batch_rows=settings.batch_rows,
         stop=ask.template.stop,
         on_progress=on_progress,
     )
+    return _scores(student, due, written)
+
+
+def score_students(
+    student: Student,
+    params_S: Any,
+    due_S: Sequence[Due | None],
+    on_progress: Callable[[int, int], None] | None = None,
+    frozen: Any = None,
+) -> list[Scores | None]:
+    """Scores the students of many slots side by side, each as `score_student` would.
+
+    Args:
+      student: the architecture.
+      params_S: weights, every leaf with the slot axis first, on whatever devices they are.
+      due_S: what each slot's student is asked; None for a slot that is not to be scored.
+      on_progress: called with (texts done, texts in all).
+      frozen: params that all slots share, where `params_S` holds adapters alone.
+
+    Returns:
+      The scores of each slot; None where nothing was asked.
+    """
+    found: list[Scores | None] = [None] * len(due_S)
+    asked = [(slot, due) for slot, due in enumerate(due_S) if due is not None]
+    # Students whose templates stop alike write together: mostly that is all of them.
+    for stop in dict.fromkeys(due.ask.template.stop for _, due in asked):
+        now = {slot: due for slot, due in asked if due.ask.template.stop == stop}
+        prompts = [student.encode_prompts(now[slot].prompts) if slot in now else [] for slot in range(len(due_S))]
+        written = generate_many(
+            student,
+            params_S,
+            prompts,
+            max_length=[now[slot].max_length if slot in now else 2 for slot in range(len(due_S))],
+            batch_rows=max(due.settings.batch_rows for due in now.values()),
+            stop=stop,
+            on_progress=on_progress,
+            frozen=frozen,
+        )
+        for slot, due in now.items():
+            found[slot] = _scores(student, due, written[slot])
+    return found
+
+
+def _scores(student: Student, due: Due, written: Sequence[Generated]) -> Scores:
     reasons = [row.finish_reason for row in written]
-    scores = score_texts(task, questions, ask, prompts, student.decode([row.tokens for row in written]), reasons)
+    texts = student.decode([row.tokens for row in written])
+    scores = score_texts(due.task, due.questions, due.ask, due.prompts, texts, reasons)
     counts = {
         "prompt_too_long": reasons.count("prompt_too_long"),
         "tokens_written": sum(len(row.tokens) for row in written),

@@ -16,6 +16,11 @@ class EvaluateSettings(BaseModel):
         None, gt=0, description="Ask only so many test questions, evenly spaced; default: all of them."
     )
     max_length: int = Field(1024, gt=1, description="Longest prompt and answer together, in tokens; 1024 in the paper.")
+    paper_lengths: bool = Field(
+        False,
+        description="After the first and the second epoch, and before training, stop at 256 tokens, as the paper's "
+        "code does; at max_length from the third on.",
+    )
     batch_rows: int = Field(32, gt=0, description="Prompts decoded side by side; changes speed only.")
     before: bool = Field(False, description="Also score the student before training.")
     every_epochs: int | None = Field(
@@ -31,3 +36,12 @@ class EvaluateSettings(BaseModel):
     def look_epochs(self) -> int | None:
         """Score after every so many epochs; None for never."""
         return self.every_epochs or (None if self.selection == "last" else 1)
+
+    def length_after(self, epochs: float) -> int:
+        """Longest prompt and answer together, in tokens, of a student that has trained for so many epochs."""
+        return (
+            min(_FIRST_LENGTH, self.max_length) if self.paper_lengths and epochs <= _FIRST_EPOCHS else self.max_length
+        )
+
+
+_FIRST_EPOCHS, _FIRST_LENGTH = 2, 256  # reasoning-teacher, src/custom/model.py

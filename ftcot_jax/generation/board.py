@@ -65,6 +65,7 @@ class Board:
       texts: what to write, in the order in which they are seated.
       batch_rows: most texts a slot writes at a time.
       sampling: how tokens are chosen; None for the likeliest.
+      end: the token that ends a text.
       stop: finds where a text is to end besides the end token.
       mesh: the devices, if the weights are on several.
     """
@@ -77,10 +78,12 @@ class Board:
         texts: list[Text],
         batch_rows: int,
         sampling: Sampling | None,
+        end: int,
         stop: StopStrings,
         mesh: Mesh | None,
     ) -> None:
         self._student, self._weights, self._sampling, self._stop, self._mesh = student, weights, sampling, stop, mesh
+        self._end = end
         self._queues = [collections.deque(text for text in texts if text.slot == slot) for slot in range(slots)]
         share = row_shares(mesh)
         self._fewest_rows = share
@@ -117,6 +120,7 @@ class Board:
             self._cache,
             self._rows(),
             np.int32(leave_at),
+            np.int32(self._end),
             self._sampling,
             STEPS,
         )
@@ -199,7 +203,7 @@ class Board:
                     continue
                 tokens = written_BxN[row]
                 text.written.extend(tokens[tokens != NOTHING].tolist())
-                if text.written and text.written[-1] == self._student.eos_id:
+                if text.written and text.written[-1] == self._end:
                     text.written.pop()
                     text.finish_reason = "stop"
                 elif len(text.written) == text.budget:

@@ -126,10 +126,13 @@ def decode_chunk(
     cache: Cache,
     rows: Rows,
     leave_at: jax.Array,
+    end: jax.Array,
     sampling: Sampling | None,
     steps: int,
 ) -> tuple[Cache, jax.Array]:
     """Decodes until `steps` steps are done or at most `leave_at` rows of all slots are still writing.
+
+    A row that writes the token `end` has ended. (Students that share this program may differ in their tokenizers.)
 
     Returns:
       The cache after it, and the tokens written, (S, B, steps) int32: `NOTHING` where a row was idle; the end
@@ -161,7 +164,7 @@ def decode_chunk(
         rows = Rows(
             token=jnp.where(writing, token, rows.token),
             position=rows.position + writing,
-            budget=jnp.where(writing & (token != student.eos_id), rows.budget - 1, 0),
+            budget=jnp.where(writing & (token != end), rows.budget - 1, 0),
             seed=rows.seed,
         )
         return step + 1, place(mesh, cache), rows, written_SxBxN

@@ -39,6 +39,7 @@ def generate(
     batch_rows: int = 32,
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
+    ignore_end: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
     """Continues each prompt; the result depends neither on the batch nor on the prompts' order.
@@ -53,6 +54,7 @@ def generate(
       batch_rows: texts written at a time.
       sampling: how tokens are drawn; None takes the likeliest.
       stop: strings that end a text.
+      ignore_end: the end token is a token like any other, for benchmarks that say how long each text is.
       on_progress: called with (texts done, texts in all).
 
     Returns:
@@ -63,7 +65,8 @@ def generate(
     """
     texts, results = _plan(student, [prompts], max_length, _by_slot(max_new_tokens), sampling)
     weights = lay_out_one(student, params)
-    board = Board(student, weights, 1, texts, batch_rows, sampling, StopStrings(student, stop), mesh_of(params))
+    end = _NEVER if ignore_end else student.eos_id
+    board = Board(student, weights, 1, texts, batch_rows, sampling, end, StopStrings(student, stop), mesh_of(params))
     return _finish(board, texts, results, on_progress)[0]
 
 
@@ -72,11 +75,12 @@ def generate_many(
     params_S: Params,
     prompts_by_slot: Sequence[Sequence[Sequence[int]]],
     *,
-    max_length: int,
+    max_length: int | Sequence[int],
     max_new_tokens: int | Sequence[Sequence[int]] | None = None,
     batch_rows: int = 32,
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
+    ignore_end: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     frozen: Params | None = None,
 ) -> list[list[Generated]]:
@@ -89,12 +93,13 @@ def generate_many(
       student: the architecture; its end token stops a text.
       params_S: the students' weights, every leaf with the slot axis first.
       prompts_by_slot: for each slot its prompts, token ids, none empty; a slot without prompts is left alone.
-      max_length: most tokens of prompt and text together; the student's context also limits them. For an
-        encoder-decoder, most tokens of each, the text's counted with its start token.
+      max_length: most tokens of prompt and text together, of all or one number a slot; the student's context also
+        limits them. For an encoder-decoder, most tokens of each, the text's counted with its start token.
       max_new_tokens: most tokens of a text, end token included: of all, or one number a prompt for each slot.
       batch_rows: texts a slot writes at a time.
       sampling: how tokens are drawn; None takes the likeliest.
       stop: strings that end a text.
+      ignore_end: the end token is a token like any other, for benchmarks that say how long each text is.
       on_progress: called with (texts done, texts in all).
       frozen: params that all slots share, without slot axis, where `params_S` holds the adapters alone.
 
@@ -106,11 +111,12 @@ def generate_many(
     """
     texts, results = _plan(student, prompts_by_slot, max_length, max_new_tokens, sampling)
     weights, slots = lay_out(student, params_S, frozen), len(prompts_by_slot)
-    mesh = mesh_of((params_S, frozen))
-    board = Board(student, weights, slots, texts, batch_rows, sampling, StopStrings(student, stop), mesh)
+    mesh, end = mesh_of((params_S, frozen)), _NEVER if ignore_end else student.eos_id
+    board = Board(student, weights, slots, texts, batch_rows, sampling, end, StopStrings(student, stop), mesh)
     return _finish(board, texts, results, on_progress)
 
 
+_NEVER = -2  # an end token that no student writes
 _Results = list[list[Generated | None]]
 
 
@@ -121,7 +127,7 @@ def _by_slot(tokens: int | Sequence[int] | None) -> int | list[Sequence[int]] | 
 def _plan(
     student: Student,
     prompts_by_slot: Sequence[Sequence[Sequence[int]]],
-    max_length: int,
+    max_length: int | Sequence[int],
     max_new_tokens: int | Sequence[Sequence[int]] | None,
     sampling: Sampling | None,
 ) -> tuple[list[Text], _Results]:
@@ -130,10 +136,11 @@ def _plan(
     results: _Results = [[None] * (len(prompts) * samples) for prompts in prompts_by_slot]
     texts = []
     for slot, prompts in enumerate(prompts_by_slot):
+        longest = max_length if isinstance(max_length, int) else max_length[slot]
         for number in range(len(results[slot])):
             prompt, sample = prompts[number // samples], number % samples
             _check_prompt(student, number // samples, prompt)
-            text = _plan_one(student, slot, number, list(prompt), max_length)
+            text = _plan_one(student, slot, number, list(prompt), longest)
             too_long = text.budget < 1
             if max_new_tokens is not None:
                 most = max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[slot][number // samples]

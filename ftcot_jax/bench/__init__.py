@@ -1,0 +1,1 @@
+"""What the machine does, measured: throughput beside other programs on the same work."""

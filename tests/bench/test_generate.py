@@ -1,0 +1,86 @@
+"""The benchmark runs, counts the arithmetic as it is, and gives every program the same work."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ftcot_jax.bench.generate import bench_generate
+from ftcot_jax.bench.writing_work import Work, needed_arithmetic, published_work, with_runaways
+from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.students.student import Student
+from ftcot_jax.teacher.completion import Completion, write_completions
+from tests.students.conftest import written
+
+__all__ = ["written"]
+
+
+@pytest.fixture
+def completions(tmp_path: Path) -> Path:
+    """Six questions in words that the small students know, with rationales of one to six words."""
+    rows = [
+        Completion(n, 0, "w1 w2", "w3", None, " ".join(["w4"] * (n + 1)), None, "w1", "w3", "stop") for n in range(6)
+    ]
+    write_completions(tmp_path / "own.json", {}, rows)
+    return tmp_path / "own.json"
+
+
+def test_arithmetic_is_counted_by_hand(written: Callable[[str], Student]) -> None:
+    student, config = written("gpt2"), written("gpt2").config
+    width, inner, layers = config.n_embd, config.n_inner, config.n_layer
+    weights = layers * (4 * width * width + 2 * width * inner)
+    by_hand = 0
+    for token in range(5 + 3 - 1):  # of the last token written nothing is computed
+        by_hand += 2 * weights + 4 * layers * width * (token + 1)
+    by_hand += 3 * 2 * config.vocab_size * width
+    assert needed_arithmetic(student, Work([[1] * 5], [3])) == by_hand
+
+
+def test_one_in_so_many_runs_to_the_limit(written: Callable[[str], Student]) -> None:
+    work = with_runaways(Work([[1] * (1 + n % 3) for n in range(8)], [4] * 8), written("gpt2"), 4)
+    assert work.lengths == [4, 4, 93, 4, 4, 4, 93, 4]
+
+
+def test_the_command_measures_and_says_so(completions: Path, written: Callable[[str], Student]) -> None:
+    said: list[str] = []
+    student = written("gpt2")
+    with pytest.raises(FtcotError, match=r"own.json has 6 questions and the benchmark wants 7; lower --prompts"):
+        published_work(student, completions, 7)
+    with pytest.raises(UsageError, match="give --student, or --tokenizer"):
+        _measure(completions, None, said)
+    with pytest.raises(UsageError, match="encoder-decoder"):
+        _measure(completions, written("t5"), said)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_both_programs_write_the_same_texts(
+    completions: Path, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftcot_jax.students.student.Student.encode", lambda _, texts: [[5] * 4 for _ in texts])
+    said: list[str] = []
+    figures = _measure(completions, written("gpt2"), said)
+    case = figures["cases"]["published lengths"]
+    assert case["equal_texts"] == case["prompts"] == 6
+    assert case["tokens"] == 6 * 5
+    assert math.isfinite(case["ratios"][0])
+    assert json.loads(said[-1]) == figures
+
+
+def _measure(completions: Path, student: Student | None, said: list[str]) -> dict:
+    return bench_generate(
+        str(completions),
+        checkpoint=None if student is None else str(student.folder),
+        tokenizer=None,
+        prompts=6,
+        rows=4,
+        repeats=1,
+        dtype="float32",
+        runaways=False,
+        alone=False,
+        say=said.append,
+    )
