@@ -187,6 +187,6 @@ begin() {
 # The end of worker 0's log, so that the reason is on the screen.
 show_failure() {
   say "--- the end of worker 0's log"
-  on_workers "$1" "$(worker_command "log 20")" 0 2>/dev/null >&2 || true
+  on_workers "$1" "$(worker_command "log 20")" 0 >&2 2>/dev/null || true
   say "---"
 }
