@@ -99,7 +99,7 @@ def test_exit_42_on_living_machines_goes_on_there(cloud: Cloud) -> None:
     cloud.behave(steps=5, exits={"0.0": [42, 42, None]})
     code, _, said = cloud.run(*RUN, str(cloud.recipe))
     assert code == 0, said
-    assert [verb for verb in cloud.verbs() if verb != "status"] == ["create", "start", "start", "start", "delete"]
+    assert [verb for verb in cloud.verbs() if verb != "status"] == ["create", "start", "start", "start", "delete"], said
     assert "preemption 2 of at most 100" in said
 
 
