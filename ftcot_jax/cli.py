@@ -101,6 +101,16 @@ def api_student(recipe: Recipe, overrides: Overrides = None, out: Out = None) ->
 
 
 @app.command()
+def doctor(
+    out: Annotated[str | None, typer.Option(help="Output folder, local or gs://, to try by writing a file.")] = None,
+) -> None:
+    """What ftcot sees of this machine: devices, versions, flags, memory, other processes; and what looks wrong."""
+    from ftcot_jax.doctor import doctor as look
+
+    print(look(out))
+
+
+@app.command()
 def export(
     source: Annotated[str, typer.Argument(help="A recipe whose student is trained, or a student's folder.")],
     to: Annotated[str, typer.Option(help="Folder to write.")],

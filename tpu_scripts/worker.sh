@@ -83,7 +83,7 @@ read_job() {
 # none is passed on from here.
 supervise() {
   exec 8>>"$work/running"
-  flock --nonblock 8 || exit 0
+  flock --timeout 10 8 || exit 0 # who looks whether it runs holds the lock for a moment
   local code=1 signalled=1
   trap 'signalled=1' TERM INT HUP
   if read_job "$work/launch"; then

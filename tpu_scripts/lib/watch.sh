@@ -37,6 +37,7 @@ show_passage() {
 
 interrupted() {
   trap - INT TERM
+  exec 2>&6 # the command that was cut short may have turned it elsewhere
   say "$1: stopped watching; its machines, if any, stay and cost money: run the same command to go on, or delete.sh $1"
   exit 42
 }
@@ -75,6 +76,7 @@ watch_run() {
   local name=$1 slice state said='' asked=''
   preemptions=0 failures=0 refusals=0 silences=0 stalls=0 suspected='' had=''
   slice=$(slice_of "$name")
+  exec 6>&2
   # shellcheck disable=SC2064
   trap "interrupted '$name'" INT TERM
   while :; do
@@ -187,6 +189,6 @@ begin() {
 # The end of worker 0's log, so that the reason is on the screen.
 show_failure() {
   say "--- the end of worker 0's log"
-  on_workers "$1" "$(worker_command "log 20")" 0 2>/dev/null >&2 || true
+  on_workers "$1" "$(worker_command "log 20")" 0 >&2 2>/dev/null || true
   say "---"
 }
