@@ -139,6 +139,15 @@ class Store:
             self.say(f"{kind}: made {folder} in {manifest['seconds']:.1f} s")
             return Artifact(kind, manifest["address"], folder, manifest, fresh=True)
 
+    def remove(self, artifact: Artifact) -> None:
+        """Removes an artefact that nothing needs any more; half of it is never found, whenever this is killed."""
+        going = self.root / f".removed-{artifact.name}"
+        if going.exists():
+            going.rmtree()
+        artifact.path.rename(going)
+        going.rmtree()
+        self._said.discard(artifact.name)
+
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
         """Holds the named lock of this store; a second process waits, saying for whom.

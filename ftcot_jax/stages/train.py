@@ -17,12 +17,10 @@ from etils import epath
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.evaluate import evaluate_look
+from ftcot_jax.stages.kept import look_and_keep, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.fused_attention import require_platform
-from ftcot_jax.students.lora import save_adapter
-from ftcot_jax.students.save import save_student
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
@@ -160,23 +158,21 @@ class _Listener:
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
         job = self._jobs[trial.key]
-        evaluate_look(self._place, job, step, job.student.join(self._frozen, params))
+        look_and_keep(self._place, job, step, job.student.join(self._frozen, params))
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         job = self._jobs[trial.key]
         params = job.student.join(self._frozen, params)
 
         def build(folder: epath.Path) -> dict[str, Any]:
-            save_student(job.student, params, Path(folder / "student"))
-            if job.student.compute.lora is not None:
-                save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.own_student.checkpoint))
+            write_student(job, params, folder)
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
             (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)
-        evaluate_look(self._place, job, job.steps, params)
+        look_and_keep(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self.failures[trial.name] = reason
