@@ -124,6 +124,8 @@ class Checkpoints:
             self._checkpointer = self._open()  # the old one would raise its error again, and remove no half a save
 
     def _set_aside(self, step: int, error: Exception) -> None:
+        if jax.process_index() != 0:
+            return  # the others read on in the list they have
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         folder, aside = self._folder / str(step), self._folder / f"damaged-{step}"
         if aside.exists():

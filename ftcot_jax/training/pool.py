@@ -26,7 +26,7 @@ from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.agreement import Ballot, Wish, on_all, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
-from ftcot_jax.training.preemption import StopFlag, stop_on_signals
+from ftcot_jax.training.preemption import StopFlag, stop_when_asked
 from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
 from ftcot_jax.training.settings import CheckpointSettings
@@ -125,9 +125,9 @@ class Pool:
         """Trains until no trial is left.
 
         Raises:
-          Preempted: SIGTERM or Ctrl-C came; the state is saved.
+          Preempted: SIGTERM, Ctrl-C or the cloud's notice came; the state is saved.
         """
-        with stop_on_signals() as stop:
+        with stop_when_asked() as stop:
             try:
                 self._resume()
                 saved = time.monotonic()
