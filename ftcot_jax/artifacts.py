@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -122,7 +123,8 @@ class Store:
             if partial.exists():
                 partial.rmtree()
             partial.mkdir(parents=True)
-            summary = build(partial) or {}
+            with self._full_disk_is_one_line(partial):
+                summary = build(partial) or {}
             manifest: dict[str, Any] = {
                 "kind": kind,
                 "address": address(kind, inputs),
@@ -147,6 +149,18 @@ class Store:
         artifact.path.rename(going)
         going.rmtree()
         self._said.discard(artifact.name)
+
+    @contextlib.contextmanager
+    def _full_disk_is_one_line(self, partial: epath.Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            partial.rmtree()
+            raise FtcotError(
+                f"{partial}: {os.strerror(error.errno)}; make room and run the same command, which goes on from here"
+            ) from error
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:

@@ -27,6 +27,7 @@ from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import TrainSettings
 from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.wandb_run import require_wandb
 
 METRICS = "metrics.jsonl"
 
@@ -39,6 +40,8 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
       FtcotError: a trial diverged; the others were trained all the same.
     """
     failures: dict[str, str] = {}
+    if any(job.spec.recipe.train.wandb is not None for job in jobs):
+        require_wandb()
     with place.timed("train"):
         for group in _groups(jobs):
             name = f"pool-{digest(*_program(group[0]))}"
@@ -99,6 +102,8 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         checkpoints=settings.checkpoints,
         folder=folder,
         board=Path(place.folder / "tensorboard"),
+        wandb=settings.wandb,
+        profile_steps=settings.profile_steps,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
         share_questions=settings.batch.share_questions,
     )
