@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -122,7 +123,8 @@ class Store:
             if partial.exists():
                 partial.rmtree()
             partial.mkdir(parents=True)
-            summary = build(partial) or {}
+            with self._full_disk_is_one_line(partial):
+                summary = build(partial) or {}
             manifest: dict[str, Any] = {
                 "kind": kind,
                 "address": address(kind, inputs),
@@ -138,6 +140,27 @@ class Store:
             self._said.add(name)
             self.say(f"{kind}: made {folder} in {manifest['seconds']:.1f} s")
             return Artifact(kind, manifest["address"], folder, manifest, fresh=True)
+
+    def remove(self, artifact: Artifact) -> None:
+        """Removes an artefact that nothing needs any more; half of it is never found, whenever this is killed."""
+        going = self.root / f".removed-{artifact.name}"
+        if going.exists():
+            going.rmtree()
+        artifact.path.rename(going)
+        going.rmtree()
+        self._said.discard(artifact.name)
+
+    @contextlib.contextmanager
+    def _full_disk_is_one_line(self, partial: epath.Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            partial.rmtree()
+            raise FtcotError(
+                f"{partial}: {os.strerror(error.errno)}; make room and run the same command, which goes on from here"
+            ) from error
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:

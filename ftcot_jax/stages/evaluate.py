@@ -5,34 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
-from ftcot_jax.errors import FtcotError
 from ftcot_jax.evaluation.score_student import Part, questions_of, score_student
 from ftcot_jax.progress import show_progress
 from ftcot_jax.stages.place import Place, digest
-from ftcot_jax.stages.trials import Job, find_student
-from ftcot_jax.students.load import load_student
-from ftcot_jax.students.settings import StudentSettings
+from ftcot_jax.stages.trials import Job
 from ftcot_jax.teacher.completion import write_completions
 
 OUTCOMES = "outcomes.json"
 PREDICTIONS = "predictions.json"
-
-
-def evaluate(place: Place, jobs: Sequence[Job]) -> list[Artifact]:
-    """Scores of every job's trained student, made where missing from the student's saved weights.
-
-    Raises:
-      FtcotError: a student has not been trained yet.
-    """
-    return [_evaluate_trained(place, job) for job in jobs]
 
 
 def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part = "test") -> Artifact:
@@ -82,25 +68,36 @@ def evaluate_look(place: Place, job: Job, step: int, params: Any) -> None:
     far: what is reported was never chosen by the test set.
     """
     if job.spec.recipe.evaluate.selection == "best_on_validation":
-        accuracy = _accuracy(evaluate_params(place, job, step, params, "validation"))
-        earlier = [find_scores(place, job, look, "validation") for look in sorted(job.looks) if 0 < look < step]
-        if step > 0 and any(accuracy <= _accuracy(scores) for scores in earlier if scores is not None):
+        evaluate_params(place, job, step, params, "validation")
+        if step > 0 and best_step(place, job, step) != step:
             return
     evaluate_params(place, job, step, params)
 
 
 def selected_step(place: Place, job: Job) -> int | None:
     """The step whose student is reported: the last, or the first of the best; None while scores are missing."""
-    selection = job.spec.recipe.evaluate.selection
-    if selection == "last":
+    if job.spec.recipe.evaluate.selection == "last":
         return job.steps
-    part: Part = "validation" if selection == "best_on_validation" else "test"
-    steps = sorted({*job.looks, job.steps} - {0})
-    scores = [find_scores(place, job, step, part) for step in steps]
-    accuracies = [_accuracy(score) for score in scores if score is not None]
-    if len(accuracies) < len(steps):
-        return None
-    return steps[accuracies.index(max(accuracies))]
+    return None if unscored_steps(place, job) else best_step(place, job, job.steps)
+
+
+def unscored_steps(place: Place, job: Job) -> set[int]:
+    """Steps whose scores a selected epoch needs and that are not there."""
+    return {*job.looks, job.steps} - {0} - set(_scored(place, job, job.steps))
+
+
+def best_step(place: Place, job: Job, until: int) -> int | None:
+    """The first of the best steps up to `until` by the scores there are; None if there are none."""
+    scored = _scored(place, job, until)
+    return max(scored, key=lambda step: (scored[step], -step), default=None)
+
+
+def _scored(place: Place, job: Job, until: int) -> dict[int, float]:
+    """Accuracies that a selected epoch is selected by, by step; the state before training is not one."""
+    part: Part = "validation" if job.spec.recipe.evaluate.selection == "best_on_validation" else "test"
+    steps = [step for step in {*job.looks, job.steps} if 0 < step <= until]
+    found = {step: find_scores(place, job, step, part) for step in steps}
+    return {step: _accuracy(scores) for step, scores in found.items() if scores is not None}
 
 
 def _accuracy(scores: Artifact) -> float:
@@ -126,23 +123,3 @@ def score_inputs(place: Place, job: Job, step: int, part: Part) -> dict[str, Any
         "questions": recipe.evaluate.questions,
         "max_length": recipe.evaluate.max_length,
     }
-
-
-def _evaluate_trained(place: Place, job: Job) -> Artifact:
-    step = selected_step(place, job)
-    scores = None if step is None else find_scores(place, job, step)
-    if scores is not None:
-        place.say(f"evaluate: reusing {scores.path} ({job.spec.name})")
-        return scores
-    trained = find_student(place, job)
-    if trained is None:
-        raise FtcotError(f"'{job.spec.name}' has not been trained yet; run `ftcot train` with the same recipe first")
-    if job.spec.recipe.evaluate.selection != "last":
-        raise FtcotError(
-            f"'{job.spec.name}' was trained without scores at every epoch, and only its last weights are kept: delete "
-            f"{trained.path} to train it again, or set evaluate.selection=last"
-        )
-    saved = load_student(
-        StudentSettings(checkpoint=str(Path(trained.path / "student")), dtype=job.spec.recipe.own_student.dtype)
-    )
-    return evaluate_params(place, job, job.steps, saved.load())

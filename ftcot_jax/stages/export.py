@@ -10,10 +10,11 @@ from typing import Literal
 from etils import epath
 
 from ftcot_jax.config import load_recipe
-from ftcot_jax.errors import FtcotError, UsageError, nearest
+from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.progress import say
+from ftcot_jax.stages.kept import selected_student
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.trials import find_student, prepare
+from ftcot_jax.stages.trials import prepare
 from ftcot_jax.students.export import export_student
 
 
@@ -50,7 +51,4 @@ def _trained(recipe: str, overrides: Sequence[str], trial: str | None) -> Path:
         raise UsageError(f"--trial: {recipe} has no trial {trial!r}{nearest(trial, names)}")
     place = Place(epath.Path(os.path.abspath(os.path.expanduser(loaded.folder))), say)
     (job,) = prepare(place, [specs[0] if trial is None else specs[names.index(trial)]])
-    student = find_student(place, job)
-    if student is None:
-        raise FtcotError(f"'{job.spec.name}' has not been trained yet; run `ftcot train` with the same recipe first")
-    return Path(student.path)
+    return Path(selected_student(place, job).path)

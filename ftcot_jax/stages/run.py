@@ -22,7 +22,7 @@ from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
 from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.stages import data
-from ftcot_jax.stages.evaluate import evaluate
+from ftcot_jax.stages.evaluate_trained import evaluate
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train

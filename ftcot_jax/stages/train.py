@@ -17,18 +17,17 @@ from etils import epath
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.evaluate import evaluate_look
+from ftcot_jax.stages.kept import look_and_keep, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.fused_attention import require_platform
-from ftcot_jax.students.lora import save_adapter
-from ftcot_jax.students.save import save_student
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import TrainSettings
 from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.wandb_run import require_wandb
 
 METRICS = "metrics.jsonl"
 
@@ -41,6 +40,8 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
       FtcotError: a trial diverged; the others were trained all the same.
     """
     failures: dict[str, str] = {}
+    if any(job.spec.recipe.train.wandb is not None for job in jobs):
+        require_wandb()
     with place.timed("train"):
         for group in _groups(jobs):
             name = f"pool-{digest(*_program(group[0]))}"
@@ -101,6 +102,8 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         checkpoints=settings.checkpoints,
         folder=folder,
         board=Path(place.folder / "tensorboard"),
+        wandb=settings.wandb,
+        profile_steps=settings.profile_steps,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
         share_questions=settings.batch.share_questions,
         input=settings.input,
@@ -161,23 +164,21 @@ class _Listener:
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
         job = self._jobs[trial.key]
-        evaluate_look(self._place, job, step, job.student.join(self._frozen, params))
+        look_and_keep(self._place, job, step, job.student.join(self._frozen, params))
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
         job = self._jobs[trial.key]
         params = job.student.join(self._frozen, params)
 
         def build(folder: epath.Path) -> dict[str, Any]:
-            save_student(job.student, params, Path(folder / "student"))
-            if job.student.compute.lora is not None:
-                save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.own_student.checkpoint))
+            write_student(job, params, folder)
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
             (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return _training_summary(job, rows, summary)
 
         self._place.store.make("student", job.inputs, build)
-        evaluate_look(self._place, job, job.steps, params)
+        look_and_keep(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self.failures[trial.name] = reason

@@ -25,7 +25,7 @@ from ftcot_jax.training.trial import Trial
 
 PAPER_EXAMPLES = 8
 # Settings of training that change how a result is computed, not the result.
-_NOT_RESULT = {"input", "slots", "slot_executor", "microbatches", "checkpoints"}
+_NOT_RESULT = {"input", "slots", "slot_executor", "microbatches", "checkpoints", "wandb", "profile_steps"}
 
 
 @dataclasses.dataclass(frozen=True)

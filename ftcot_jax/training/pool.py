@@ -26,10 +26,10 @@ from ftcot_jax.training.agreement import Ballot, Wish, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
 from ftcot_jax.training.input import InputChoice, make_input, where_to_keep
-from ftcot_jax.training.preemption import StopFlag, stop_on_signals
+from ftcot_jax.training.preemption import StopFlag, stop_when_asked
 from ftcot_jax.training.processes import ALONE, Processes
-from ftcot_jax.training.reporting import Launched, Reporter, Seat, Taken
-from ftcot_jax.training.settings import CheckpointSettings
+from ftcot_jax.training.reporting import Launched, Logs, Reporter, Seat, Taken
+from ftcot_jax.training.settings import CheckpointSettings, WandbSettings
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
 from ftcot_jax.training.step import (
     Executor,
@@ -40,6 +40,7 @@ from ftcot_jax.training.step import (
     make_train_step,
     new_state,
 )
+from ftcot_jax.training.trace import Trace
 from ftcot_jax.training.trial import Listener, Trial
 
 
@@ -53,6 +54,8 @@ class PoolOptions:
     checkpoints: CheckpointSettings
     folder: Path
     board: Path | None
+    wandb: WandbSettings | None = None
+    profile_steps: tuple[int, int] | None = None
     microbatches: int = 1
     share_questions: bool = False
     input: InputChoice = "auto"
@@ -117,7 +120,10 @@ class Pool:
         places = epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
         self.clock = Clock()
-        self._reporter = Reporter(options.folder, options.board, listener, self.clock, processes.lead)
+        logs = Logs(options.folder, options.board, options.wandb, say)
+        self._trace = Trace(options.profile_steps if processes.lead else None, options.folder / "profile", say)
+        self._taken = 0
+        self._reporter = Reporter(logs, listener, self.clock, processes.lead)
         self._compiled: set[BatchShape] = set()
         self._tick = 0
 
@@ -125,9 +131,9 @@ class Pool:
         """Trains until no trial is left.
 
         Raises:
-          Preempted: SIGTERM or Ctrl-C came; the state is saved.
+          Preempted: SIGTERM, Ctrl-C or the cloud's notice came; the state is saved.
         """
-        with stop_on_signals() as stop:
+        with stop_when_asked() as stop:
             try:
                 self._resume()
                 saved = time.monotonic()
@@ -153,12 +159,16 @@ class Pool:
                         self._ballot.settle()
                     if decision is Wish.STOP:
                         raise self._stopped(stop)
+                    if self._trace.turns_at(self._taken):
+                        jax.block_until_ready(self._state)
+                        self._trace.turn(self._taken)
                     with self.clock.within("step"):
                         launched = self._launch(pending, wish)
                     self._flush(pending)
                     pending = launched
             finally:
                 self._input.close()
+                self._trace.close()
                 with self.clock.within("checkpoint"):
                     self._checkpoints.close()
                 for seat in self._seats:
@@ -197,6 +207,7 @@ class Pool:
         self._compiled.add(shape)
         self._tick += 1
         self._processes.steps_begun(self._tick)
+        self._taken += 1
         metrics, votes = self._ballot.cast(metrics, wish)
         return Launched(parts, metrics, votes, began)
 

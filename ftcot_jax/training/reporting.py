@@ -6,16 +6,19 @@ import dataclasses
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from ftcot_jax.training.board import Board
 from ftcot_jax.training.clock import Clock, Part
-from ftcot_jax.training.metric_log import MetricLog, NoLog
+from ftcot_jax.training.metric_log import MetricLog, NoLog, Sink
+from ftcot_jax.training.settings import WandbSettings
 from ftcot_jax.training.step import Metrics
 from ftcot_jax.training.trial import Listener, Trial
+from ftcot_jax.training.wandb_run import WandbRun
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,27 +71,50 @@ class Launched:
     began: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Logs:
+    """Where a pool's metrics go.
+
+    Attributes:
+      folder: the pool's; JSON lines lie under it.
+      board: folder for TensorBoard events, or None for none.
+      wandb: where Weights & Biases keeps them, or None if it is not asked for.
+      say: receives warnings.
+    """
+
+    folder: Path
+    board: Path | None
+    wandb: WandbSettings | None
+    say: Callable[[str], None]
+
+    def open(self, trial: Trial, step: int) -> MetricLog:
+        """The log of a trial whose next step is `step`."""
+        sinks: list[Sink] = []
+        if self.board is not None:
+            name = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
+            sinks.append(Board(self.board / name, step))
+        if self.wandb is not None:
+            sinks.append(WandbRun(self.wandb, trial.key, trial.name, self.folder / "wandb", self.say))
+        return MetricLog(metrics_file(self.folder, trial), step, self.say, sinks)
+
+
 class Reporter:
     """Logs the steps of a pool and keeps account of its trials.
 
     Args:
-      folder: the pool's; metrics lie under it.
-      board: folder for TensorBoard events, or None.
+      logs: where they go.
       listener: told of every step.
       clock: the pool's.
       writes: whether this process writes the logs; of several one does.
     """
 
-    def __init__(self, folder: Path, board: Path | None, listener: Listener, clock: Clock, writes: bool = True) -> None:
-        self._writes = writes
-        self._folder, self._board, self._listener, self._clock = folder, board, listener, clock
+    def __init__(self, logs: Logs, listener: Listener, clock: Clock, writes: bool = True) -> None:
+        self._logs, self._listener, self._clock, self._writes = logs, listener, clock, writes
         self._reported_at = -math.inf
 
     def seat(self, trial: Trial, step: int, note: dict[str, Any] | None) -> Seat:
         """A seat for a trial whose next step is `step`; `note` is that of its seat in the checkpoint, if any."""
-        folder = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
-        board = None if self._board is None else self._board / folder
-        log = MetricLog(metrics_file(self._folder, trial), board, step) if self._writes else NoLog()
+        log = self._logs.open(trial, step) if self._writes else NoLog()
         before = {} if note is None else note["spent"]
         spent = {part: now - before.get(part, 0.0) for part, now in self._clock.read().items()}
         return Seat(trial, step, log, spent, 0 if note is None else note["examples"])

@@ -43,6 +43,15 @@ class CheckpointSettings(BaseModel):
     keep: int = Field(2, gt=0, description="Saved states that stay; with one, a damaged one leaves none.")
 
 
+class WandbSettings(BaseModel):
+    """Where Weights & Biases keeps the runs, one a trial; the key comes from WANDB_API_KEY or `wandb login`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    project: str = Field(description="Project of the runs.")
+    entity: str | None = Field(None, description="User or team; default: the key's own.")
+
+
 class TrainSettings(BaseModel):
     """Section ``train:`` of a recipe. Defaults are the paper's."""
 
@@ -84,12 +93,23 @@ class TrainSettings(BaseModel):
         description="Slots as one batched computation or one after another; auto: map on a CPU, else vmap.",
     )
     checkpoints: CheckpointSettings = CheckpointSettings()
+    wandb: WandbSettings | None = Field(None, description="Log to Weights & Biases too.")
+    profile_steps: tuple[int, int] | None = Field(
+        None, description="Trace these steps for a profiler: first and end, counted from the process's own start."
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
         return self
+
+    @field_validator("profile_steps")
+    @classmethod
+    def _a_window(cls, steps: tuple[int, int] | None) -> tuple[int, int] | None:
+        if steps is not None and not 0 <= steps[0] < steps[1]:
+            raise ValueError("give a first step and a later end, as [10, 13]")
+        return steps
 
     @field_validator("optimizer")
     @classmethod

@@ -13,6 +13,7 @@ from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.stages.run import STAGES
 
+ROOT = Path(__file__).parents[2]
 TINY = """
 name: tiny
 task: {key: weekday_tracking, train_questions: 40, test_questions: 24, validation: 12}
@@ -53,7 +54,7 @@ def test_best_on_test_is_the_papers_way_and_is_labelled(tmp_path: Path) -> None:
     assert "best epoch chosen ON THE TEST SET, as in the paper: optimistic" in text.splitlines()[0]
     assert " [epoch: best_on_test]; " in run(tmp_path, "evaluate", "evaluate.selection=best_on_test")
     with pytest.raises(
-        FtcotError, match="was trained without scores at every epoch, and only its last weights are kept"
+        FtcotError, match=r"trained without evaluate\.selection=best_on_validation, so its epochs were not"
     ):
         run(tmp_path, "evaluate", "evaluate.selection=best_on_validation")
 
