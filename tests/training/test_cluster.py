@@ -66,7 +66,7 @@ def start(
     ]
 
 
-def ends(processes: list[subprocess.Popen[str]], seconds: float = 200) -> Ended:
+def ends(processes: list[subprocess.Popen[str]], seconds: float) -> Ended:
     """Exit code and standard error of each; none outlives the given time."""
     until = time.monotonic() + seconds
     try:
@@ -76,7 +76,7 @@ def ends(processes: list[subprocess.Popen[str]], seconds: float = 200) -> Ended:
             process.kill()
 
 
-def train(folder: Path, count: int, devices: int = 1, seconds: float = 200, **told: Any) -> Ended:
+def train(folder: Path, count: int, devices: int = 1, seconds: float = 400, **told: Any) -> Ended:
     folder.mkdir(exist_ok=True)
     command = ["-m", "tests.training.cluster_worker", str(folder), json.dumps(told)]
     return ends(start(command, count, devices, http_proxy="http://127.0.0.1:9"), seconds)  # clusters have proxies
@@ -109,6 +109,7 @@ def test_two_processes_train_as_one(alone: tuple[Recorder, Path], tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"),
     [
@@ -130,6 +131,7 @@ def test_every_axis_over_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("count", "fault", "said"),
     [
@@ -169,6 +171,7 @@ def test_when_one_fails_or_dies_all_end_and_say_who(count: int, fault: list[Any]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_one_that_hangs_is_named_while_it_is_waited_for(tmp_path: Path) -> None:
     told = json.dumps({"mesh": {"data": -1}, "fault": [1, 4, "hang"]})
     processes = start(["-m", "tests.training.cluster_worker", str(tmp_path), told], 2)
@@ -192,6 +195,7 @@ def wait_for_state(process: subprocess.Popen[str], state: str, seconds: float = 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 4), (4, 2)])
 def test_sigterm_to_one_saves_on_all_and_other_numbers_go_on(
     before: int, after: int, alone: tuple[Recorder, Path], tmp_path: Path
@@ -215,6 +219,7 @@ def test_sigterm_to_one_saves_on_all_and_other_numbers_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_four_processes_go_on_from_one(alone: tuple[Recorder, Path], tmp_path: Path) -> None:
     first = Recorder(stop_at=("trial1", 4))
     with pytest.raises(Preempted):
