@@ -99,7 +99,7 @@ def test_a_folder_that_only_one_sees_is_said(recipe: str, tmp_path: Path) -> Non
     for number in range(2):
         here = tmp_path / str(number)
         here.mkdir()
-        code = f"import os; os.chdir({os.fspath(here)!r}); from ftcot_jax.cli import main; main()"
+        code = f"import os; from ftcot_jax.cli import main; os.chdir({os.fspath(here)!r}); main()"
         started += start(["-c", code, *words], 2, numbers=[number], FTCOT_COORDINATOR=port)
     for code, errors in ends(started, 280):
         assert code == 1
