@@ -84,6 +84,24 @@ def test_numbers_are_data_and_switches_are_compiled() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ({"weight_decay": 0.3, "beta1": 0.5, "schedule": "linear", "clip_norm": 1.0, "seed": 4}, True),
+        ({"optimizer_options": {"eps_root": 1e-3}}, True),
+        ({"optimizer": "adam"}, False),
+        ({"optimizer_options": {"nesterov": True}}, False),
+        ({"optimizer_options": {"mu_dtype": "bfloat16"}}, False),
+    ],
+)
+def test_trials_share_a_program_if_their_states_have_one_structure(change: dict[str, Any], shared: bool) -> None:
+    """What groups trials into pools tells the same apart as jit does."""
+    base, other = TrainSettings(), TrainSettings(**change)
+    programs = [(parts[0], sorted(parts[1])) for parts in (base.optimizer_parts, other.optimizer_parts)]
+    structures = [jax.tree.structure(Hyper.of(settings, 5)) for settings in (base, other)]
+    assert (programs[0] == programs[1]) == (structures[0] == structures[1]) == shared
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"optimizer": "adamww"}, "no such optimizer (did you mean 'adamw'?); optax's are adabelief, "),

@@ -122,8 +122,3 @@ def test_a_diverged_trial_is_replaced_and_its_neighbours_are_bit_for_bit_the_sam
     assert sorted(ill.done) == ["trial0", "trial2", "trial3", "trial4"]
     for key, weights in ill.done.items():
         jax.tree.map(np.testing.assert_array_equal, weights, well.done[key])
-
-
-def test_switches_of_an_optimizer_do_not_share_a_program(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"[Mm]ismatch|metadata|structure"):
-        pool_of(tmp_path, [{}, {"optimizer_options": {"nesterov": True}}])
