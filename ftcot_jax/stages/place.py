@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from etils import epath
@@ -24,6 +24,7 @@ from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import Kind, Template, get_template
+from ftcot_jax.training.clock import Part
 from ftcot_jax.training.processes import ALONE, Processes
 
 
@@ -36,12 +37,14 @@ class Place:
       say: receives lines of progress.
       processes: those that do the same in this folder.
       seconds: wall seconds spent in each stage so far, in this process.
+      training: those of training by what they went for.
     """
 
     folder: epath.Path
     say: Callable[[str], None]
     processes: Processes = ALONE
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    training: dict[str, float] = dataclasses.field(default_factory=dict)
     _inner: float = 0.0
 
     @functools.cached_property
@@ -59,6 +62,11 @@ class Place:
             own = elapsed - (self._inner - inner)  # scoring in the middle of training counts as scoring
             self.seconds[stage] = self.seconds.get(stage, 0.0) + own
             self._inner = inner + elapsed
+
+    def add_training(self, spent: Mapping[Part, float]) -> None:
+        """Adds a pool's wall seconds by what they went for."""
+        for part, seconds in spent.items():
+            self.training[part] = self.training.get(part, 0.0) + seconds
 
     def task(self, recipe: Recipe) -> TaskData:
         """The recipe's task, read once however many trials share it."""

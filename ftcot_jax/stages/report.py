@@ -16,7 +16,7 @@ from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity
 from ftcot_jax.sweeps.results import TrialResult, arms
-from ftcot_jax.sweeps.tables import arm_table, trial_csv
+from ftcot_jax.sweeps.tables import arm_table, time_table, trial_csv
 
 
 def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
@@ -40,7 +40,7 @@ def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
         title += _selection_label(results)
         drawn = plot_accuracy_over_diversity(grouped, title, folder / "accuracy_over_diversity")
         unfinished = f"\n{missing} of {len(jobs)} trials are not finished yet.\n" if missing else ""
-        text = f"# {title}\n{unfinished}\n{arm_table(grouped)}\n{_training_lines(results)}"
+        text = f"# {title}\n{unfinished}\n{arm_table(grouped)}\n{_training_lines(results)}\n{time_table(results)}"
         if drawn:
             text += "\n![accuracy over D](accuracy_over_diversity.svg)\n"
         write_atomically(place.folder / "report" / "report.md", text)

@@ -27,6 +27,7 @@ from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
 from ftcot_jax.stages.trials import Job, prepare
+from ftcot_jax.tasks.fetch import cache_folder
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.training.processes import ALONE, Processes
 
@@ -62,9 +63,23 @@ def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
         write_atomically(folder / f"{recipe.name}.yaml", text)
-    jax.config.update("jax_compilation_cache_dir", os.fspath(folder / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    _keep_programs(folder)
     return Place(folder, say if processes.lead else lambda line: None, processes)
+
+
+def _keep_programs(folder: epath.Path) -> None:
+    """Turns the cache of compiled programs on: the user's own, so that runs share it, whatever their folders.
+
+    A run in a bucket keeps them there, for the machine it goes on with after a preemption has an empty disk.
+    JAX_COMPILATION_CACHE_DIR goes before both.
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        remote = "://" in str(folder)
+        jax.config.update(
+            "jax_compilation_cache_dir", os.fspath(folder / "compiled" if remote else cache_folder() / "compiled")
+        )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
 
 
 def _folder(recipe: Recipe) -> epath.Path:
@@ -191,7 +206,11 @@ def yield_table(rows: Sequence[tuple[str, Yield]]) -> str:
 
 def _times(place: Place) -> str:
     parts = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in place.seconds.items())
-    return f"seconds in each stage: {parts}"
+    line = f"seconds in each stage: {parts}"
+    if total := sum(place.training.values()):
+        shares = ", ".join(f"{part} {100 * seconds / total:.1f}%" for part, seconds in place.training.items())
+        line += f"\nthe {total:.1f} s of the training loop: {shares}"
+    return line
 
 
 def _api_student(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.sharding import Mesh
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
@@ -21,6 +22,8 @@ from ftcot_jax.stages.kept import look_and_keep, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.fused_attention import require_platform
+from ftcot_jax.students.student import Student
+from ftcot_jax.training.flops import Meter, StepFlops, peak_flops
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
@@ -118,7 +121,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
         listener = _Listener(place, {job.key: job for job in jobs}, folder, update, own)
-        Pool(
+        pool = Pool(
             student,
             _architecture(jobs[0]),
             table,
@@ -129,7 +132,12 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
             place.say,
             frozen,
             place.processes,
-        ).run()
+            _meter(student, mesh, settings),
+        )
+        try:
+            pool.run()
+        finally:
+            place.add_training(pool.clock.read())
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
@@ -138,6 +146,15 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
 
 def _no_update(done: int, total: int, note: str) -> None:
     """Process 0 shows the progress of all."""
+
+
+def _meter(student: Student, mesh: Mesh, settings: TrainSettings) -> Meter | None:
+    """Tells the devices' utilisation; None where records share tokens, which this arithmetic does not know of."""
+    if settings.batch.share_questions:
+        return None
+    head = jax.eval_shape(student.head, student.shapes).shape
+    peak = peak_flops(list(mesh.devices.flat), student.compute.dtype)
+    return Meter(StepFlops.of(student.shapes_by_path, head), peak)
 
 
 def _slots(settings: TrainSettings, trials: int, devices: int, trial_axis: int) -> int:
@@ -160,6 +177,7 @@ class _Listener:
         self._place, self._jobs, self._folder, self._update, self._frozen = place, jobs, folder, update, frozen
         self._steps = dict.fromkeys(jobs, 0)
         self._total = sum(job.steps for job in jobs.values())
+        self._running: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, str] = {}
 
     def look(self, trial: Trial, step: int, params: Any) -> None:
@@ -167,6 +185,7 @@ class _Listener:
         look_and_keep(self._place, job, step, job.student.join(self._frozen, params))
 
     def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+        self._running.pop(trial.key, None)
         job = self._jobs[trial.key]
         params = job.student.join(self._frozen, params)
 
@@ -181,14 +200,23 @@ class _Listener:
         look_and_keep(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
+        self._running.pop(trial.key, None)
         self.failures[trial.name] = reason
         self._place.say(f"train: {trial.name} stopped: {reason}; the other trials go on")
 
     def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None:
         self._steps[trial.key] = step
-        speed = f"{row['examples_per_second']:.1f} examples/s"
-        note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f} {speed}"
+        self._running[trial.key] = row
+        note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f}, {speed(list(self._running.values()))}"
         self._update(sum(self._steps.values()), self._total, note)
+
+
+def speed(rows: Sequence[dict[str, Any]]) -> str:
+    """How fast the trials of one pool go together, from a row of each."""
+    examples, tokens = (sum(row[f"{name}_per_second"] for row in rows) for name in ("examples", "tokens"))
+    used = [row["mfu"] for row in rows if "mfu" in row]
+    share = f", MFU {100 * sum(used):.1f}%" if used else ""
+    return f"{examples:.1f} examples/s, {tokens:.0f} tokens/s{share}"
 
 
 def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +230,7 @@ def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, A
         "loss_first": sum(losses[:share]) / share,
         "loss_last": sum(losses[-share:]) / share,
         "examples_per_second": summary["examples_per_second"],
+        "mfu": None if summary["mfu"] is None else round(summary["mfu"], 4),
         "tokens": int(sum(row["tokens"] for row in rows)),
         "packing_efficiency": round(summary["packing_efficiency"], 4),
         "shared_token_share": round(summary["shared_token_share"], 4),

@@ -26,6 +26,22 @@ def arm_table(arms: Sequence[ArmResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def time_table(results: Sequence[TrialResult]) -> str:
+    """Markdown: where the wall time of each trial's training went, in per cent, and how much the devices were used.
+
+    Trials that shared a pool each saw all of its time while they were in a slot.
+    """
+    parts = list(results[0].training["spent"])
+    head = ["trial", "training s", *(f"{part} %" for part in parts), "MFU %"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in results:
+        total, mfu = sum(row.training["spent"].values()), row.training["mfu"]
+        shares = [f"{100 * row.training['spent'][part] / total:.1f}" for part in parts]
+        cells = [row.name, f"{total:.1f}", *shares, "" if mfu is None else f"{100 * mfu:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def trial_csv(results: Sequence[TrialResult]) -> str:
     """CSV: a row a trial, accuracies in [0, 1]."""
     out = io.StringIO()
@@ -50,6 +66,8 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
             "train_seconds",
             "chosen_by",
             "epoch_reported",
+            "mfu",
+            *(f"{part}_seconds" for part in results[0].training["spent"]),
         ]
     )
     for row in results:
@@ -58,6 +76,9 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
         learned = ("records", "steps", "epochs", "loss_first", "loss_last", "examples_per_second", "seconds")
         asked = [scores["accuracy"], *scores["interval_95"], scores["correct"], scores["questions"], before]
         writer.writerow(
-            [row.name, row.arm, row.diversity, *asked, *(training[name] for name in learned), row.chosen_by, row.epoch]
+            [
+                *(row.name, row.arm, row.diversity, *asked, *(training[name] for name in learned)),
+                *(row.chosen_by, row.epoch, training["mfu"], *training["spent"].values()),
+            ]
         )
     return out.getvalue()

@@ -25,6 +25,7 @@ from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.agreement import Ballot, Wish, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
+from ftcot_jax.training.flops import Meter
 from ftcot_jax.training.input import InputChoice, make_input, where_to_keep
 from ftcot_jax.training.preemption import StopFlag, stop_when_asked
 from ftcot_jax.training.processes import ALONE, Processes
@@ -75,6 +76,7 @@ class Pool:
       say: receives warnings, one line each.
       frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
       processes: those that share the mesh; each runs the same pool of the same trials.
+      meter: tells the utilisation of the devices; None for not telling.
 
     Raises:
       UsageError: one of several processes has no device in the mesh.
@@ -92,7 +94,9 @@ class Pool:
         say: Callable[[str], None],
         frozen: Params | None = None,
         processes: Processes = ALONE,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter
         self._frozen, self._processes = frozen, processes
         self._ballot = Ballot(mesh, processes)
         self._queue = collections.deque(trials)
@@ -123,7 +127,7 @@ class Pool:
         logs = Logs(options.folder, options.board, options.wandb, say)
         self._trace = Trace(options.profile_steps if processes.lead else None, options.folder / "profile", say)
         self._taken = 0
-        self._reporter = Reporter(logs, listener, self.clock, processes.lead)
+        self._reporter = Reporter(logs, listener, self.clock, None if meter is None else meter.peak, processes.lead)
         self._compiled: set[BatchShape] = set()
         self._tick = 0
 
@@ -197,7 +201,7 @@ class Pool:
         parts = []
         for slot, seat in enumerate(self._seats):
             if seat is not None:
-                parts.append(Taken(slot, seat, seat.step, examples[slot]))
+                parts.append(Taken(slot, seat, seat.step, examples[slot], self._flops(seat)))
                 seat.step += 1
         loss: Any = None if pending is None else pending.metrics.loss
         if loss is None or loss.is_ready():  # public on concrete arrays, though not in their stub
@@ -210,6 +214,13 @@ class Pool:
         self._taken += 1
         metrics, votes = self._ballot.cast(metrics, wish)
         return Launched(parts, metrics, votes, began)
+
+    def _flops(self, seat: Seat) -> float:
+        """Operations of the seat's next step, for the model."""
+        if self._meter is None:
+            return 0.0
+        records = seat.trial.data.at(seat.step)
+        return self._meter.step.total(self._planner.sizes.lengths[records], self._planner.sizes.labels[records])
 
     def _flush(self, launched: Launched | None) -> None:
         """Reports a step that is still on its way, if any, and frees the slots of trials that diverged."""

@@ -31,6 +31,7 @@ class Seat:
       log: where its rows go.
       spent: what the clock would have read at its beginning, had the trial been in its slot ever since.
       examples: records trained on so far.
+      flops: operations that took, for the model.
     """
 
     trial: Trial
@@ -38,6 +39,7 @@ class Seat:
     log: MetricLog | NoLog
     spent: dict[Part, float]
     examples: int
+    flops: float
 
     def costs(self, clock: Clock) -> dict[Part, float]:
         """Wall seconds of each part while the trial was in a slot, earlier runs of it included."""
@@ -46,12 +48,13 @@ class Seat:
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """One trial's part in a step: its slot and seat, which step of its own it was, and how many records it held."""
+    """One trial's part in a step: slot and seat, which step of its own it was, how many records and operations."""
 
     slot: int
     seat: Seat
     step: int
     examples: int
+    flops: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,12 @@ class Reporter:
       logs: where they go.
       listener: told of every step.
       clock: the pool's.
+      peak: operations a second that the devices can do, or None if nobody knows.
       writes: whether this process writes the logs; of several one does.
     """
 
-    def __init__(self, logs: Logs, listener: Listener, clock: Clock, writes: bool = True) -> None:
+    def __init__(self, logs: Logs, listener: Listener, clock: Clock, peak: float | None, writes: bool = True) -> None:
+        self._peak = peak
         self._logs, self._listener, self._clock, self._writes = logs, listener, clock, writes
         self._reported_at = -math.inf
 
@@ -117,11 +122,13 @@ class Reporter:
         log = self._logs.open(trial, step) if self._writes else NoLog()
         before = {} if note is None else note["spent"]
         spent = {part: now - before.get(part, 0.0) for part, now in self._clock.read().items()}
-        return Seat(trial, step, log, spent, 0 if note is None else note["examples"])
+        examples, flops = (0, 0.0) if note is None else (note["examples"], note["flops"])
+        return Seat(trial, step, log, spent, examples, flops)
 
     def note(self, seat: Seat) -> dict[str, Any]:
         """What a checkpoint keeps of a seat, as JSON values."""
-        return {"key": seat.trial.key, "spent": seat.costs(self._clock), "examples": seat.examples}
+        counts = {"examples": seat.examples, "flops": seat.flops}
+        return {"key": seat.trial.key, "spent": seat.costs(self._clock), **counts}
 
     def report(self, launched: Launched, seats: Sequence[Seat | None]) -> list[int]:
         """Logs a step's metrics, waiting for them if need be.
@@ -140,7 +147,11 @@ class Reporter:
                 continue  # failed at the step before this one
             row = {name: float(value[part.slot]) for name, value in rows._asdict().items()}
             row["examples_per_second"] = part.examples / seconds
+            row["tokens_per_second"] = row["tokens"] / seconds
+            if self._peak is not None:
+                row["mfu"] = part.flops / seconds / self._peak
             seat.examples += part.examples
+            seat.flops += part.flops
             seat.log.write({"step": part.step, **row})
             self._listener.progress(seat.trial, part.step + 1, row)
             if not math.isfinite(row["loss"]):
@@ -157,6 +168,7 @@ class Reporter:
             "spent": spent,
             "examples": seat.examples,
             "examples_per_second": seat.examples / training if training else None,
+            "mfu": seat.flops / training / self._peak if training and self._peak is not None else None,
             "input_wait_share": spent["input"] / training if training else 0.0,
         }
 
