@@ -53,7 +53,11 @@ class Packing:
 
 
 def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
-    """First-fit decreasing: the longest record first, each into the first row with room for all its parts.
+    """Packs records into few rows.
+
+    Records of one part by first-fit decreasing: the longest first, each into the first row with room. Of two parts by
+    filling one row after another, each time with the record whose parts are most nearly in proportion to the room that
+    is left, so that neither part of a row is full long before the other.
 
     Args:
       lengths_BxP: (B, P) tokens of each part of each record, none above its room. A decoder's records have one
@@ -67,12 +71,34 @@ def pack(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
     start = np.zeros(lengths_BxP.shape, np.int32)
     free = np.tile(np.array(room, np.int64), (len(lengths_BxP), 1))  # a row each is the worst case
     rows = 0
-    for record in np.argsort(-(lengths_BxP / room).max(1), kind="stable"):
+    if len(room) > 1:
+        return _fill_rows(lengths_BxP, room)
+    for record in np.argsort(-lengths_BxP[:, 0], kind="stable"):
         lengths = lengths_BxP[record]
         place = int((free[: rows + 1] >= lengths).all(1).argmax())  # the row after the last is empty: it fits
         row[record], start[record] = place, room - free[place]
         free[place] -= lengths
         rows = max(rows, place + 1)
+    return Packing(row, start, rows, int(lengths_BxP.sum()))
+
+
+def _fill_rows(lengths_BxP: np.ndarray, room: tuple[int, ...]) -> Packing:
+    """`pack` of records of several parts."""
+    row, start = np.zeros(len(lengths_BxP), np.int32), np.zeros(lengths_BxP.shape, np.int32)
+    share_BxP = lengths_BxP / room
+    direction_BxP = share_BxP / np.linalg.norm(share_BxP, axis=1, keepdims=True)
+    # Of records in equal proportion the longest comes first, whatever their order.
+    left = np.argsort(-share_BxP.sum(1), kind="stable")
+    rows = 0
+    while len(left):
+        free = np.array(room, np.int64)
+        while len(fitting := np.flatnonzero((lengths_BxP[left] <= free).all(1))):
+            chosen = fitting[(direction_BxP[left[fitting]] @ (free / room)).argmax()]
+            record = left[chosen]
+            row[record], start[record] = rows, room - free
+            free -= lengths_BxP[record]
+            left = np.delete(left, chosen)
+        rows += 1
     return Packing(row, start, rows, int(lengths_BxP.sum()))
 
 

@@ -46,17 +46,23 @@ class TokenBudget:
     def of(cls, lengths: np.ndarray, tokens: int, row_length: int) -> tuple[TokenBudget, int]:
         """A budget of `tokens`, all parts together, in rows of `row_length`; and the most records a step may hold.
 
+        Of an encoder-decoder, the part that is longer on average has rows of `row_length`, the other's are shorter in
+        proportion, in steps of 1/32, so that both fill up together.
+
         Raises:
           ValueError: a record does not fit a row, or not even one row fits the budget.
         """
-        parts = lengths.shape[1]
-        if tokens < row_length * parts:
-            raise ValueError(f"a batch of {tokens} tokens has no room for a row of {row_length * parts}")
         if lengths.max() > row_length:
             raise ValueError(f"a record of {lengths.max()} tokens does not fit a row of {row_length}")
-        rows = tokens // (row_length * parts)
-        usual = rows * row_length / lengths.mean(0).max()
-        return cls(lengths, rows, (row_length,) * parts), int(1.5 * usual) + 8
+        mean = lengths.mean(0)
+        wanted = np.round(32 * mean / mean.max()) / 32 * row_length
+        longest = -(-lengths.max(0) // 16) * 16
+        room = np.minimum(row_length, np.maximum(wanted, longest)).astype(int)
+        if tokens < room.sum():
+            raise ValueError(f"a batch of {tokens} tokens has no room for a row of {room.sum()}")
+        rows = tokens // int(room.sum())
+        usual = rows * row_length / mean.max()
+        return cls(lengths, rows, tuple(room.tolist())), int(1.5 * usual) + 8
 
     def cut(self, order: np.ndarray, most: int) -> np.ndarray:
         """(steps + 1,) places in `order` at which one batch ends and the next begins."""
@@ -210,16 +216,17 @@ class Sizes:
         asked[:, 0] -= labels
         return cls(lengths, labels, asked, table.questions() if share_questions else None)
 
-    def pack(self, records: np.ndarray, room: tuple[int, ...], most_rows: int) -> Packing:
-        """Packs these records; each gets a copy of its question if sharing would take more rows than there may be."""
+    def pack(self, records: np.ndarray, room: tuple[int, ...]) -> Packing:
+        """Packs these records; each has its own copy of its question if sharing would take more rows."""
         lengths = self.lengths[records]
+        alone = pack(lengths, room)
         if self.question is None:
-            return pack(lengths, room)
+            return alone
         asked = self.asked[records]
-        packing = pack_questions(lengths - asked, asked, self.question[records], room)
-        if packing.rows <= most_rows:
-            return packing
-        return pack_questions(lengths - asked, asked, np.arange(len(records)), room)
+        shared = pack_questions(lengths - asked, asked, self.question[records], room)
+        if shared.rows <= alone.rows:
+            return shared
+        return dataclasses.replace(alone, start=np.stack([alone.start[:, 0] + asked[:, 0], alone.start[:, -1]], 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -273,9 +280,7 @@ class Planner:
             raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
         worst_rows = max(budgets.values(), default=examples)
         room = next(iter(budgets), None) or _cheapest_room(sizes, batches, longest, width, row_multiple * microbatches)
-        dealt = [
-            deal_rows(sizes.pack(records, room, worst_rows), sizes.labels[records], microbatches) for records in batches
-        ]
+        dealt = [deal_rows(sizes.pack(records, room), sizes.labels[records], microbatches) for records in batches]
         needs = [(packing.rows, most) for packing, most in dealt]
         shapes = choose_shapes(
             needs,
@@ -310,7 +315,7 @@ class Planner:
         return batch, shape
 
     def _pack(self, records: np.ndarray) -> tuple[Packing, BatchShape]:
-        packing = self.sizes.pack(records, self.room, self.shapes[-1].rows)
+        packing = self.sizes.pack(records, self.room)
         packing, most = deal_rows(packing, self.sizes.labels[records], self.microbatches)
         return packing, fitting_shape(self.shapes, packing.rows, most)
 
@@ -356,7 +361,7 @@ def _cheapest_room(
         target, *source = room
         row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
         row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
-        return row * sum(-(-sizes.pack(records, room, len(records)).rows // row_multiple) for records in sample)
+        return row * sum(-(-sizes.pack(records, room).rows // row_multiple) for records in sample)
 
     return min(candidates, key=cost)
 

@@ -81,7 +81,8 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
 def _program(job: Job) -> tuple[Any, ...]:
     """What jobs of one pool have in common: the compiled program, and the weights that none of them trains."""
     train = job.spec.recipe.train
-    rows = None if train.batch.tokens is None else (train.batch.tokens, train.batch.row_length)
+    budget = job.data.budget
+    rows = None if budget is None else (budget.rows, budget.room)
     base = None if job.student.compute.lora is None else job.student.fingerprint
     optimizer, numbers = train.optimizer_parts
     return (_architecture(job), optimizer, sorted(numbers), rows, train.batch.share_questions, base)

@@ -79,14 +79,16 @@ def test_questions_of_one_record_pack_as_records_do(parts: list[tuple[int, int]]
 
 
 def test_sharing_is_given_up_where_it_takes_more_rows() -> None:
-    """Filling row 0's gap costs a second copy of the long question, and with it another row."""
-    own = np.array([1, 9, 9, 10, 10, 29], np.int32)[:, None]
-    asked = np.array([20, 1, 1, 20, 20, 1], np.int32)[:, None]
-    question = np.array([0, 1, 1, 0, 0, 2])
-    records = np.arange(6)
-    shared = pack_questions(own, asked, question, (40,)).rows
-    each = Sizes(own + asked, own[:, 0], asked, question).pack(records, (40,), most_rows=shared - 1)
-    assert each.tokens == (own + asked).sum()
+    """Of pairs, which the packing of questions does not match to each other by their proportions."""
+    rng = np.random.default_rng(13)
+    prompt, label = rng.integers(5, 30, 60), rng.integers(5, 30, 60)
+    lengths, none = np.stack([label, prompt], 1), np.zeros(60, int)
+    asked, question, room = np.stack([none, prompt], 1), np.arange(60), (120, 120)
+    alone, shared = pack(lengths, room), pack_questions(lengths - asked, asked, question, room)
+    assert shared.rows > alone.rows
+    ours = Sizes(lengths, label, asked, question).pack(np.arange(60), room)
+    np.testing.assert_array_equal(ours.start, alone.start)
+    assert (ours.rows, ours.tokens) == (alone.rows, lengths.sum())
 
 
 def test_a_question_too_long_for_a_row_is_refused() -> None:

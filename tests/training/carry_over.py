@@ -99,11 +99,10 @@ def multiarith(shared: Path, tokenizer: str) -> Records:
     def encode(texts: Any) -> list[list[int]]:
         return words(list(texts), add_special_tokens=False)["input_ids"]
 
-    made = tokenize_pairs(pairs, encode, words.eos_token_id, 512, RecordSettings()).pairs
-    tokens = np.concatenate([part for pair in made for part in (pair.input_ids, pair.label_ids)])
+    made = tokenize_pairs(pairs, encode, words.eos_token_id, 512, RecordSettings()).table
     # Padding (0 in T5) and the end token keep their places at the ends of the order.
-    kept, compact = np.unique(np.r_[0, words.eos_token_id, tokens], return_inverse=True)
-    lengths = np.array([(len(pair.input_ids), len(pair.label_ids)) for pair in made], np.int16)
+    kept, compact = np.unique(np.r_[0, words.eos_token_id, made.tokens], return_inverse=True)
+    lengths = np.stack([made.prompt_lengths, made.label_lengths], 1).astype(np.int16)
     return Records(compact[2:].astype(np.int16), lengths, len(kept))
 
 
