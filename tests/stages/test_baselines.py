@@ -18,8 +18,10 @@ from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.stages import place
 from ftcot_jax.stages.run import STAGES
+from ftcot_jax.stages.study import study
 from ftcot_jax.tasks.exemplars import Exemplars
 from ftcot_jax.teacher.completion import Completion, read_completions, write_completions
+from tests.evaluation.test_study import embedded
 from tests.stages.test_api_stages import recipe as sums
 from tests.teacher.api_server import ApiServer
 
@@ -153,9 +155,10 @@ def test_an_encoder_decoder_is_asked_in_two_steps(tmp_path: Path) -> None:
     file = local(tmp_path, "template: zs_cot")
     assert "of 6 right" in run("evaluate", file, f"student.scratch={t5}")
     (rows,) = written(tmp_path / "out").values()
-    assert all(row.reasoning_completion is not None for row in rows)
-    summary = json.loads(next(tmp_path.glob("out/artifacts/scores-*/manifest.json")).read_text())["summary"]
-    assert 0 < summary["tokens_written"] <= 2 * 4 * 6
+    for row in rows:
+        assert row.reasoning_prompt == f"Q: {row.question}\nA: Let's think step by step."
+        assert row.prompt.startswith(row.reasoning_prompt + (row.reasoning_completion or "").strip())
+        assert row.prompt.endswith("\nTherefore, the answer is")
 
 
 def test_an_untrained_student_is_asked_once_whatever_the_seed(
@@ -187,6 +190,7 @@ def test_samples_add_pass_at_k_and_a_vote(tmp_path: Path) -> None:
     assert "| samples | pass@2 % | pass@4 % | majority % | no majority |" in table
 
 
+@pytest.mark.slow
 def test_the_quickstarts_student_of_words_can_be_asked_untrained(tmp_path: Path) -> None:
     recipe = importlib.resources.files("ftcot_jax.recipes") / "quickstart.yaml"
     arms = "sweep.axes=[{arm: [zero-shot, CoT], template: [zs, ft_cot_token]}]"
@@ -270,3 +274,17 @@ def test_a_student_here_and_one_at_an_api_in_one_grid(server: ApiServer, tmp_pat
     assert "| here | " in report
     assert "| there | " in report
     assert "McNemar's exact test on the questions both were asked" in report
+
+
+def test_a_runs_texts_and_its_teachers_make_a_study(
+    grid: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, SHOWN)
+    recipe = grid[0] / "tiny.yaml"
+    said = study([str(recipe)], [], tmp_path / "study.html", None, "paper", 1000)
+    assert said.startswith(f"{tmp_path / 'study.html'}: 64 texts")  # four students on 6 questions, a teacher's 40
+    data = embedded((tmp_path / "study.html").read_text())
+    assert sorted(data["students"][:4]) == sorted(["zero-shot", "zero-shot CoT", "few-shot CoT", "CoT"])
+    assert data["students"][4].startswith("teacher ")
+    of_the_run = study([str(grid[0] / "out")], [], tmp_path / "again.html", None, "paper", 1000)
+    assert of_the_run.splitlines()[1:] == said.splitlines()[1:]
