@@ -33,6 +33,7 @@ _MODIFIERS = frozenset(
 _LABELS = frozenset(
     re.findall(r"\w+", "step day week month year box table number part case option room group problem question no")
 )
+_COINS = frozenset({"cent", "nickel", "dime", "quarter"})
 _MOST_TOKENS = 60  # of one side; a longer one is a student rambling
 
 
@@ -146,7 +147,10 @@ def _is_unsure(before: Sequence[Token], one: Sequence[Token], other: Sequence[To
     if before and before[-1].kind == "word" and before[-1].text.lower() in _MODIFIERS:
         return True
     words = [token.text.lower() for token in (*one, *other) if token.kind == "word"]
-    if len({MEASURES[word] for word in words if word in MEASURES}) > 1:
+    measures = {MEASURES[word] for word in words if word in MEASURES}
+    if any("$" in token.text for token in (*one, *other)):
+        measures.add("dollar")
+    if len(measures - {"dollar"}) > 1 or (len(measures) > 1 and measures & _COINS):
         return True
     if other[-1].text == "and" and [token.kind for token in after[:2]][:1] == ["number"] and not _calculates(after[:2]):
         return True  # "= 20 apples and 12 peaches"
