@@ -211,9 +211,7 @@ def _devices(environment: Mapping[str, str]) -> Finding:
     has, forced = _accelerator(), environment.get("JAX_PLATFORMS", "")
     if has != "cpu" and seen["platform"] == "cpu" and "cpu" not in forced:
         extra = {"tpu": "tpu", "gpu": "cuda"}[has]
-        return Finding(
-            "devices", text, f"this machine has a {has.upper()} that jax does not use: pip install '.[{extra}]'"
-        )
+        return Finding("devices", text, f"this machine has a {has.upper()} that jax does not use: pip install '.[{extra}]'")
     return Finding("devices", text)
 
 
