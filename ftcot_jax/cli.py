@@ -7,12 +7,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ftcot_jax.data_commands import data_app
-from ftcot_jax.errors import FtcotError
+from ftcot_jax.errors import FtcotError, UsageError
 
 app = typer.Typer(
     name="ftcot",
@@ -92,6 +93,26 @@ def evaluate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Tables and plots of what is finished, also while the rest still runs."""
     _stage("report", recipe, overrides, out)
+
+
+@app.command()
+def study(
+    sources: Annotated[
+        list[str], typer.Argument(help="A recipe (with section.key=value), a run's folder, or completion files.")
+    ],
+    to: Annotated[Path, typer.Option(help="The page to write.")] = Path("study.html"),
+    task: Annotated[str | None, typer.Option(help="Of files that do not name theirs: a key or a YAML file.")] = None,
+    scoring: Annotated[Literal["paper", "robust"], typer.Option(help="Whose rules, for files.")] = "paper",
+    most_texts: Annotated[int, typer.Option(min=1, help="Beyond these, whole questions are left out.")] = 20_000,
+) -> None:
+    """One HTML page to read questions, rationales and answers: filters, comparison, what went wrong."""
+    from ftcot_jax.stages import study as stage
+
+    changes = [source for source in sources if "=" in source and not Path(source).exists()]
+    named = [source for source in sources if source not in changes]
+    if not named:
+        raise UsageError("name a recipe, a run's folder, or completion files")
+    print(stage.study(named, changes, to, task, scoring, most_texts))
 
 
 @app.command("api-student")

@@ -41,7 +41,8 @@ def test_every_data_command(shared: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_pages_name_commands_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (PAGES / "api_students.md").read_text() + (PAGES.parent / "README.md").read_text()
+    pages = ("api_students.md", "evaluation.md", "../README.md")
+    text = "".join((PAGES / page).read_text() for page in pages)
     commands = sorted(set(re.findall(r"`?ftcot ([a-z-]+) ", text)))
     assert {"api-student", "sample", "run", "train"} <= set(commands)
     for command in commands:

@@ -33,19 +33,22 @@ def wilson(correct: int, total: int) -> Interval:
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def over_seeds(outcomes: Sequence[Sequence[bool]], resamples: int = 10_000) -> Interval:
+def over_seeds(outcomes: Sequence[Sequence[int]], samples: int = 1, resamples: int = 10_000) -> Interval:
     """Bootstrap interval of the mean accuracy of an arm, resampling seeds and, within each, questions.
 
     With few seeds the seed part is wide and honest; with one seed only questions are resampled.
 
     Args:
-      outcomes: for each seed, whether each of its test questions was answered right.
+      outcomes: for each seed and each of its test questions, how many of its texts are right.
+      samples: texts a question; those of one question stay together.
       resamples: bootstrap draws, from a fixed stream, so that a report is reproducible.
     """
     rng = np.random.Generator(np.random.Philox(0))
-    shares = np.array([np.mean(seed) for seed in outcomes])
+    rights = np.arange(samples, -1, -1)
+    shares = np.array([[np.mean(np.asarray(seed) == right) for right in rights] for seed in outcomes])
     totals = np.array([len(seed) for seed in outcomes])
-    drawn = rng.integers(0, len(shares), size=(resamples, len(shares)))
-    means = (rng.binomial(totals[drawn], shares[drawn]) / totals[drawn]).mean(axis=1)
+    drawn = rng.integers(0, len(totals), size=(resamples, len(totals)))
+    counts = rng.multinomial(totals[drawn], shares[drawn])  # questions by how many of their texts are right
+    means = (counts @ rights / (totals[drawn] * samples)).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(low), float(high))

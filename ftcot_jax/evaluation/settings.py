@@ -6,6 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ftcot_jax.generation.sampling import Sampling
+from ftcot_jax.tasks.templates import Template
+
+PAPER_ASKING_TOKENS = 128  # of zs, zs_cot (each step) and fs_cot in the paper's tables
+
 
 class EvaluateSettings(BaseModel):
     """Section ``evaluate:`` of a recipe."""
@@ -21,6 +26,17 @@ class EvaluateSettings(BaseModel):
         description="After the first and the second epoch, and before training, stop at 256 tokens, as the paper's "
         "code does; at max_length from the third on.",
     )
+    max_new_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="Most tokens of a text; of zs_cot, of each of its two. Default, as in the paper: 128 where the "
+        "template only asks (zs, zs_cot, fs_cot); else no limit but max_length, or api_student.max_tokens.",
+    )
+    sampling: Sampling | None = Field(
+        None,
+        description="Draw the answers, and how many a question: {temperature: 0.7, samples: 8} adds pass@k and a "
+        "majority vote to the scores. Default: one greedy answer.",
+    )
     batch_rows: int = Field(32, gt=0, description="Prompts decoded side by side; changes speed only.")
     before: bool = Field(False, description="Also score the student before training.")
     every_epochs: int | None = Field(
@@ -31,6 +47,15 @@ class EvaluateSettings(BaseModel):
         description="Which epoch's student is reported: the last; the best on task.validation questions; or the best "
         "on the test set, as in the paper, which is optimistic and labelled so.",
     )
+
+    @property
+    def samples(self) -> int:
+        """Texts a question."""
+        return 1 if self.sampling is None else self.sampling.samples
+
+    def most_new_tokens(self, template: Template) -> int | None:
+        """Most tokens of one text in answer to a template's prompt; None for no limit of its own."""
+        return self.max_new_tokens or (None if template.trains else PAPER_ASKING_TOKENS)
 
     @property
     def look_epochs(self) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from typing import Any
@@ -11,10 +10,12 @@ import jax
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
-from ftcot_jax.evaluation.score_student import Part, questions_of, score_student
+from ftcot_jax.evaluation.asking import Part, questions_of
+from ftcot_jax.evaluation.score_student import score_student
 from ftcot_jax.progress import show_progress
-from ftcot_jax.stages.place import Place, digest
-from ftcot_jax.stages.trials import Job
+from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.trials import Job, score_inputs
+from ftcot_jax.tasks.templates import reference_name
 from ftcot_jax.teacher.completion import write_completions
 
 OUTCOMES = "outcomes.json"
@@ -38,15 +39,16 @@ def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part =
                 asking,
                 recipe.evaluate,
                 lambda done, total: update(done, total, ""),
+                epochs=job.epochs_at(step),
             )
         seconds = time.monotonic() - began
         metadata = {
             "base_model": job.student.architecture,
             "dataset_key": data.task.key,
-            "finetune_key": job.key,
-            "train_key": job.key,
-            "epoch": int(job.data.epochs_at(step)),
-            "prediction_template": asking.template.name,
+            "finetune_key": job.key if job.trains else None,
+            "train_key": job.key if job.trains else None,
+            "epoch": int(job.epochs_at(step)) if job.trains else None,
+            "prediction_template": reference_name(asking.template.name),
         }
         write_completions(folder / PREDICTIONS, metadata, scores.completions)
         (folder / OUTCOMES).write_text(json.dumps(scores.outcomes), encoding="utf-8")
@@ -76,7 +78,7 @@ def evaluate_look(place: Place, job: Job, step: int, params: Any) -> None:
 
 def selected_step(place: Place, job: Job) -> int | None:
     """The step whose student is reported: the last, or the first of the best; None while scores are missing."""
-    if job.spec.recipe.evaluate.selection == "last":
+    if job.spec.recipe.evaluate.selection == "last" or not job.trains:
         return job.steps
     return None if unscored_steps(place, job) else best_step(place, job, job.steps)
 
@@ -105,21 +107,7 @@ def _accuracy(scores: Artifact) -> float:
     return accuracy
 
 
-def read_outcomes(scores: Artifact) -> list[bool]:
-    """Whether each question was answered right, in the order asked."""
-    outcomes: list[bool] = json.loads((scores.path / OUTCOMES).read_text(encoding="utf-8"))
+def read_outcomes(scores: Artifact) -> list[int]:
+    """How many texts of each question are right, in the order asked."""
+    outcomes: list[int] = json.loads((scores.path / OUTCOMES).read_text(encoding="utf-8"))
     return outcomes
-
-
-def score_inputs(place: Place, job: Job, step: int, part: Part) -> dict[str, Any]:
-    """What decides a student's scores, as JSON values."""
-    recipe = job.spec.recipe
-    return {
-        "student": job.key,
-        "step": step,
-        "template": dataclasses.asdict(place.template(recipe)),
-        "scoring": recipe.scoring,
-        "asked": digest(getattr(place.task(recipe).split, part)),
-        "questions": recipe.evaluate.questions,
-        "max_length": recipe.evaluate.max_length,
-    }

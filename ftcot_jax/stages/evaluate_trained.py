@@ -16,12 +16,24 @@ from ftcot_jax.students.settings import StudentSettings
 
 
 def evaluate(place: Place, jobs: Sequence[Job]) -> list[Artifact]:
-    """Scores of every job's trained student.
+    """Scores of every job's student: trained, or as it is where its template only asks.
 
     Raises:
       FtcotError: a student has not been trained yet, or the weights of the epoch to score were not kept.
     """
-    return [_evaluate_trained(place, job) for job in jobs]
+    found: list[Artifact] = []
+    loaded: tuple[str, Any] = ("", None)
+    for job in jobs:
+        if job.trains:
+            found.append(_evaluate_trained(place, job))
+        elif (scores := find_scores(place, job, 0)) is not None:
+            place.say(f"evaluate: reusing {scores.path} ({job.spec.name})")
+            found.append(scores)
+        else:
+            if loaded[0] != job.key:  # arms that ask one student in different ways load it once
+                loaded = (job.key, job.initial_params())
+            found.append(evaluate_params(place, job, 0, loaded[1]))
+    return found
 
 
 def _evaluate_trained(place: Place, job: Job) -> Artifact:

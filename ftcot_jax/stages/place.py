@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from etils import epath
@@ -15,7 +15,7 @@ from etils import epath
 from ftcot_jax.artifacts import Store
 from ftcot_jax.config import Recipe
 from ftcot_jax.errors import UsageError
-from ftcot_jax.evaluation.score_student import Asking
+from ftcot_jax.evaluation.asking import Asking
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
@@ -23,7 +23,8 @@ from ftcot_jax.tasks.exemplars import Exemplars, load_exemplars
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
-from ftcot_jax.tasks.templates import Kind, Template, get_template
+from ftcot_jax.tasks.templates import Kind, Message, Template, get_template, prompt_words
+from ftcot_jax.teacher.plan import plan_of
 from ftcot_jax.training.clock import Part
 from ftcot_jax.training.processes import ALONE, Processes
 
@@ -95,21 +96,34 @@ class Place:
         template = self.template(recipe)
         shown = self.exemplars(recipe).sample_indices if recipe.template == "fs_cot" else ()
         if not template.chat or recipe.api_student is not None:
-            return Asking(template, template.prompt, recipe.scoring, shown)
+            second = plan_of(template).second
+            after = None if second is None else lambda question, prompt, text: second(prompt, text)
+            return Asking(template, template.prompt, recipe.scoring, shown, after)
         student = self.student(recipe)
         if not student.tokenizer.chat_template:
             raise UsageError(f"{recipe.name}: the student's tokenizer has no chat template; set chat=false")
 
-        def prompt_of(question: str) -> str:
-            messages = template.messages(question)
+        def render(messages: Sequence[Message]) -> str:
             text: str = student.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return text
 
-        return Asking(template, prompt_of, recipe.scoring, shown)
+        def second_of(question: str, prompt: str, text: str) -> str:
+            asked = [*template.messages(question), {"role": "assistant", "content": text}]
+            return render([*asked, {"role": "user", "content": template.answer_prompt(prompt, text)}])
+
+        return Asking(
+            template,
+            lambda question: render(template.messages(question)),
+            recipe.scoring,
+            shown,
+            None if template.answer_form is None else second_of,
+        )
 
     def student(self, recipe: Recipe) -> Student:
         """The recipe's student without its weights, made once however many trials share it."""
         words = tuple(self.task(recipe).vocabulary) or None
+        if words and isinstance(recipe.template, str) and not get_template(recipe.template).trains:
+            words += tuple(word for word in prompt_words(recipe.template) if word not in words)
         return _load_student(recipe.own_student.model_dump_json(), words)
 
 

@@ -6,43 +6,42 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ftcot_jax.artifacts import write_atomically
-from ftcot_jax.config import Recipe
+from ftcot_jax.artifacts import Artifact, write_atomically
+from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.stages.evaluate import find_scores, read_outcomes, selected_step
-from ftcot_jax.stages.place import Place
+from ftcot_jax.evaluation.asking import Part
+from ftcot_jax.evaluation.score_teacher import score_teacher
+from ftcot_jax.stages.api_student import ApiJob, find_api_scores
+from ftcot_jax.stages.data import COMPLETIONS, collect_completions
+from ftcot_jax.stages.evaluate import PREDICTIONS, find_scores, read_outcomes, selected_step
+from ftcot_jax.stages.grid import Grid
+from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
-from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity
+from ftcot_jax.sweeps.paired_table import paired_table
+from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity, plot_accuracy_over_epochs
 from ftcot_jax.sweeps.results import TrialResult, arms
-from ftcot_jax.sweeps.tables import arm_table, time_table, trial_csv
+from ftcot_jax.sweeps.tables import arm_table, epoch_table, markdown, time_table, trial_csv, writing_table
+from ftcot_jax.tasks.templates import get_template
+from ftcot_jax.teacher.completion import read_completions
 
 
-def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
+def report(place: Place, recipe: Recipe, specs: Sequence[TrialRecipe], grid: Grid) -> str:
     """Writes ``report/`` in the run's folder and returns its Markdown.
 
     Raises:
       FtcotError: no trial is finished yet.
     """
     with place.timed("report"):
-        results = [result for job in jobs if (result := _result(place, job)) is not None]
+        found = [_result(place, job) for job in grid.jobs] + [_api_result(place, job) for job in grid.api_jobs]
+        order = {spec.name: number for number, spec in enumerate(specs)}
+        results = sorted((row for row in found if row is not None), key=lambda row: order[row.name])
         if not results:
-            raise FtcotError(f"{place.folder}: none of the {len(jobs)} trials is finished; run `ftcot run` first")
+            raise FtcotError(f"{place.folder}: none of the {len(grid)} trials is finished; run `ftcot run` first")
         folder = Path(place.folder / "report")
         folder.mkdir(parents=True, exist_ok=True)
-        grouped = arms(results)
-        missing = len(jobs) - len(results)
-        data = place.task(jobs[0].spec.recipe)
-        questions = results[0].scores["questions"]
-        seeds = max(len(arm.trials) for arm in grouped)
-        title = f"{recipe.name}: {data.task.key}, {questions} held-out questions, {seeds} seed{'s' * (seeds > 1)}"
-        title += _selection_label(results)
-        drawn = plot_accuracy_over_diversity(grouped, title, folder / "accuracy_over_diversity")
-        unfinished = f"\n{missing} of {len(jobs)} trials are not finished yet.\n" if missing else ""
-        text = f"# {title}\n{unfinished}\n{arm_table(grouped)}\n{_training_lines(results)}\n{time_table(results)}"
-        if drawn:
-            text += "\n![accuracy over D](accuracy_over_diversity.svg)\n"
+        name = f"{recipe.name}: {place.task(specs[0].recipe).task.key}"
+        text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
         write_atomically(place.folder / "report" / "report.md", text)
         write_atomically(place.folder / "report" / "trials.csv", trial_csv(results))
         rows = [dataclasses.asdict(result) for result in results]
@@ -50,12 +49,41 @@ def report(place: Place, recipe: Recipe, jobs: Sequence[Job]) -> str:
         return text
 
 
+def _write(name: str, results: Sequence[TrialResult], missing: int, teachers: str, folder: Path) -> str:
+    grouped = arms(results)
+    questions = results[0].scores["questions"]
+    seeds = max(len(arm.trials) for arm in grouped)
+    title = f"{name}, {questions} held-out questions, {seeds} seed{'s' * (seeds > 1)}"
+    title += _selection_label(results)
+    parts = [f"# {title}\n"]
+    if missing:
+        parts.append(f"{missing} of {missing + len(results)} trials are not finished yet.\n")
+    parts.append(arm_table(grouped))
+    if teachers:
+        parts.append(f"## The teacher\n\n{teachers}")
+    if plot_accuracy_over_diversity(grouped, title, folder / "accuracy_over_diversity"):
+        parts.append("![accuracy over D](accuracy_over_diversity.svg)\n")
+    if (compared := paired_table(grouped)) is not None:
+        parts.append(f"## Paired tests\n\n{compared}")
+    parts.append(f"## How the answers were written\n\n{writing_table(grouped)}")
+    if (epochs := epoch_table(grouped)) is not None:
+        validated = any(row.chosen_by == "best_on_validation" for row in results)
+        parts.append(f"## Accuracy % by epoch{' (validation questions)' * validated}\n\n{epochs}")
+        if plot_accuracy_over_epochs(grouped, title, folder / "accuracy_over_epochs"):
+            parts.append("![accuracy over epochs](accuracy_over_epochs.svg)\n")
+    trained = [row for row in results if row.training is not None]
+    if trained:
+        parts.append(f"## Training\n\n{_training_table(trained)}")
+        parts.append(f"## Where the training time went\n\n{time_table(trained)}")
+    return "\n".join(parts)
+
+
 def _result(place: Place, job: Job) -> TrialResult | None:
     trained, step = find_student(place, job), selected_step(place, job)
     scores = None if step is None else find_scores(place, job, step)
-    if trained is None or step is None or scores is None:
+    if step is None or scores is None or (trained is None and job.trains):
         return None
-    before = find_scores(place, job, 0)
+    before = find_scores(place, job, 0) if job.trains else None
     select, template = job.spec.recipe.select, place.template(job.spec.recipe)
     return TrialResult(
         name=job.spec.name,
@@ -63,14 +91,84 @@ def _result(place: Place, job: Job) -> TrialResult | None:
         diversity=select.diversity if template.has_rationale else None,
         per_question=select.per_question,
         has_rationale=template.has_rationale,
+        asked=_asked(scores),
         outcomes=read_outcomes(scores),
-        training=trained.manifest["summary"],
+        training=None if trained is None else trained.manifest["summary"],
         scores=scores.manifest["summary"],
         before=None if before is None else before.manifest["summary"],
-        selection=dataclasses.asdict(job.records.selection.report),
-        chosen_by=job.spec.recipe.evaluate.selection,
-        epoch=round(job.data.epochs_at(step), 3),
+        selection=dataclasses.asdict(job.records.selection.report) if job.trains else None,
+        chosen_by=job.spec.recipe.evaluate.selection if job.trains else "last",
+        epoch=round(job.epochs_at(step), 3) if job.trains else 0.0,
+        looks=_looks(place, job),
     )
+
+
+def _api_result(place: Place, job: ApiJob) -> TrialResult | None:
+    scores = find_api_scores(place, job)
+    if scores is None:
+        return None
+    select, template = job.spec.recipe.select, job.asking.template
+    return TrialResult(
+        name=job.spec.name,
+        arm=job.spec.arm,
+        diversity=select.diversity if template.has_rationale else None,
+        per_question=select.per_question,
+        has_rationale=template.has_rationale,
+        asked=_asked(scores),
+        outcomes=read_outcomes(scores),
+        training=None,
+        scores=scores.manifest["summary"],
+        before=None,
+        selection=job.selection,
+        chosen_by="last",
+        epoch=0.0,
+        looks=[],
+    )
+
+
+def _asked(scores: Artifact) -> list[str]:
+    """A digest of each question asked, in order; the same in trials whose split or seed gives it another index."""
+    rows = read_completions(scores.path / PREDICTIONS).completions
+    return list({row.sample_index: digest(row.question, row.answer) for row in rows}.values())
+
+
+def _looks(place: Place, job: Job) -> list[tuple[float, float]]:
+    """Accuracy after each epoch scored, on the questions that epochs are chosen by."""
+    part: Part = "validation" if job.spec.recipe.evaluate.selection == "best_on_validation" else "test"
+    found = []
+    for step in sorted({*job.looks, job.steps}) if job.trains else ():
+        scores = find_scores(place, job, step, part)
+        if scores is not None:
+            found.append((round(job.epochs_at(step), 2), float(scores.manifest["summary"]["accuracy"])))
+    return found
+
+
+def _teacher_table(place: Place, grid: Grid) -> str:
+    """What the teachers of these trials get right, test questions first; empty where no trial has one."""
+    rows: dict[str, list[list[str]]] = {}
+    for recipe in (spec.recipe for spec in grid.specs):
+        if recipe.teacher is None or not get_template(recipe.template).has_rationale:
+            continue
+        source = collect_completions(place, recipe)
+        if source.address in rows:
+            continue
+        file = read_completions(source.path / COMPLETIONS)
+        template = file.metadata.get("prediction_template") or "zs_cot"
+        prefix = get_template(template).answer_prefix
+        rows[source.address] = [
+            [
+                f"{file.metadata.get('base_model') or recipe.teacher.model_name} ({template})",
+                score.part,
+                str(score.questions),
+                str(score.completions),
+                f"{100 * score.accuracy:.1f}",
+                "-" if score.interval is None else f"{100 * score.interval.low:.1f} - {100 * score.interval.high:.1f}",
+            ]
+            for score in score_teacher(place.task(recipe), file.completions, prefix, recipe.scoring)
+        ]
+    head = ["teacher", "split", "questions", "completions", "accuracy %", "95% interval"]
+    lines = [line for found in rows.values() for line in found]
+    return markdown(head, lines) if lines else ""
 
 
 def _selection_label(results: Sequence[TrialResult]) -> str:
@@ -83,21 +181,19 @@ def _selection_label(results: Sequence[TrialResult]) -> str:
     return "".join(f" ({words[rule]})" for rule in sorted(rules))
 
 
-def _training_lines(results: Sequence[TrialResult]) -> str:
-    """A line a trial: loss, speed, accuracy before and after."""
-    head = ("trial", "loss, first to last 5%", "accuracy % before -> after", "examples/s", "rows filled %")
-    lines = [
-        "| " + " | ".join([*head, "waiting for input %", "training s", "scoring s"]) + " |",
-        "|" + "---|" * (len(head) + 3),
-    ]
+def _training_table(results: Sequence[TrialResult]) -> str:
+    """A row a trained trial: loss, speed, accuracy before and after."""
+    head = ["trial", "loss, first to last 5%", "accuracy % before -> after", "examples/s", "rows filled %"]
+    head += ["waiting for input %", "training s", "scoring s"]
+    rows = []
     for row in results:
-        training: dict[str, Any] = row.training
+        training = row.training
+        assert training is not None
         before = "" if row.before is None else f"{100 * row.before['accuracy']:.1f} -> "
         speed = training["examples_per_second"]
         losses = f"{training['loss_first']:.3f} -> {training['loss_last']:.3f}"
         accuracy = f"{before}{100 * row.scores['accuracy']:.1f}"
         shares = [f"{100 * training[name]:.1f}" for name in ("packing_efficiency", "input_wait_share")]
         seconds = [f"{part['seconds']:.1f}" for part in (training, row.scores)]
-        cells = [row.name, losses, accuracy, "" if speed is None else f"{speed:.1f}", *shares, *seconds]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([row.name, losses, accuracy, "" if speed is None else f"{speed:.1f}", *shares, *seconds])
+    return markdown(head, rows)

@@ -15,14 +15,16 @@ import yaml
 from etils import epath
 
 import ftcot_jax
-from ftcot_jax.artifacts import write_atomically
+from ftcot_jax.artifacts import Artifact, write_atomically
 from ftcot_jax.config import Recipe, TrialRecipe
-from ftcot_jax.errors import UsageError
+from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
 from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.stages import data
+from ftcot_jax.stages.api_student import api_student, find_api_scores, prepare_api, score_api_job
 from ftcot_jax.stages.evaluate_trained import evaluate
+from ftcot_jax.stages.grid import Grid, here_and_at_apis, prepare_grid
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
@@ -103,7 +105,10 @@ def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
 
 def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    made = {artifact.name: artifact for artifact in (data.curate(place, spec.recipe) for spec in specs)}
+    trained = [spec for spec in specs if get_template(spec.recipe.template).trains]
+    if not trained:
+        return yield_table([])
+    made = {artifact.name: artifact for artifact in (data.curate(place, spec.recipe) for spec in trained)}
     lines = [f"{name}: {artifact.manifest['summary']}" for name, artifact in made.items()]
     rows = _yields(place, specs)
     if not rows:
@@ -137,8 +142,8 @@ def _yields(place: Place, specs: Sequence[TrialRecipe]) -> list[YieldRow]:
 
 def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    rows = [(spec.name, data.trial_records(place, spec.recipe).selection.report) for spec in specs]
-    return yield_table(rows)
+    trained = [spec for spec in specs if get_template(spec.recipe.template).trains]
+    return yield_table([(spec.name, data.trial_records(place, spec.recipe).selection.report) for spec in trained])
 
 
 def _train(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
@@ -149,34 +154,54 @@ def _train(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = 
 
 def _evaluate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    jobs = _prepare(place, specs)
-    lines = []
-    for job, scores in zip(jobs, evaluate(place, jobs), strict=True):
-        summary = scores.manifest["summary"]
-        low, high = summary["interval_95"]
-        selection = job.spec.recipe.evaluate.selection
-        chosen = "" if selection == "last" else f" [epoch: {selection}]"
-        lines.append(
-            f"{job.spec.name}: {summary['correct']} of {summary['questions']} right, "
-            f"{100 * summary['accuracy']:.1f}% (95% {100 * low:.1f} - {100 * high:.1f}){chosen}; {scores.path}"
-        )
-    return "\n".join(lines)
+    grid = _grid(place, specs)
+    untuned = [job for job in grid.api_jobs if job.pairs is not None and find_api_scores(place, job) is None]
+    if untuned:
+        raise FtcotError(f"'{untuned[0].spec.name}' has not been fine-tuned and scored yet; run `ftcot run`")
+    return "\n".join(_scores_line(*scored) for scored in _evaluate_all(place, grid))
+
+
+def _evaluate_all(place: Place, grid: Grid) -> list[tuple[TrialRecipe, Artifact]]:
+    """Each trial's scores, made where missing."""
+    own = zip((job.spec for job in grid.jobs), evaluate(place, grid.jobs), strict=True)
+    return [*own, *((job.spec, score_api_job(place, job)) for job in grid.api_jobs)]
+
+
+def _scores_line(spec: TrialRecipe, scores: Artifact) -> str:
+    summary = scores.manifest["summary"]
+    low, high = summary["interval_95"]
+    selection = spec.recipe.evaluate.selection
+    trained = get_template(spec.recipe.template).trains
+    chosen = f" [epoch: {selection}]" if trained and selection != "last" else ""
+    more = f" in {summary['samples']} texts a question" if summary["samples"] > 1 else ""
+    return (
+        f"{spec.name}: {summary['correct']} of {summary['texts']} right{more}, "
+        f"{100 * summary['accuracy']:.1f}% (95% {100 * low:.1f} - {100 * high:.1f}){chosen}; {scores.path}"
+    )
 
 
 def _report(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
-    return report(place, recipe, _prepare(place, specs))
+    return report(place, recipe, specs, _grid(place, specs))
 
 
 def _run(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
     place = _open(recipe, processes)
-    jobs = _prepare(place, specs)
+    here, at_apis = here_and_at_apis(specs)
+    jobs = _prepare(place, here)
     train(place, jobs)
     if not processes.lead:
         return ""
-    evaluate(place, jobs)
-    text = report(place, recipe, jobs)
+    grid = Grid(jobs, prepare_api(place, at_apis))
+    _evaluate_all(place, grid)
+    text = report(place, recipe, specs, grid)
     return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / 'report.md'}"
+
+
+def _grid(place: Place, specs: Sequence[TrialRecipe]) -> Grid:
+    grid = prepare_grid(place, specs)
+    _tell_yields(grid.jobs)
+    return grid
 
 
 def _prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
@@ -185,13 +210,21 @@ def _prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
         place.processes.gather("prepared")
         return prepare(place, specs)
     jobs = prepare(place, specs)
-    print(yield_table([(job.spec.name, job.records.selection.report) for job in jobs]), file=sys.stderr)
+    _tell_yields(jobs)
     place.processes.gather("prepared")
     return jobs
 
 
+def _tell_yields(jobs: Sequence[Job]) -> None:
+    rows = [(job.spec.name, job.records.selection.report) for job in jobs if job.trains]
+    if rows:
+        print(yield_table(rows), file=sys.stderr)
+
+
 def yield_table(rows: Sequence[tuple[str, Yield]]) -> str:
     """Where each trial's stored pairs went, a line a trial; reasons that took nothing anywhere have no column."""
+    if not rows:
+        return "nothing is trained: every template of the recipe only asks"
     counts = [dataclasses.asdict(row) for _, row in rows]
     columns = [name for name in counts[0] if name not in ("pairs", "kept", "questions", "covered")]
     columns = [name for name in columns if any(row[name] for row in counts)]
@@ -214,8 +247,6 @@ def _times(place: Place) -> str:
 
 
 def _api_student(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    from ftcot_jax.stages.api_student import api_student  # the API's package is slow to import
-
     return api_student(_open(recipe), recipe, specs)
 
 

@@ -43,6 +43,7 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
       FtcotError: a trial diverged; the others were trained all the same.
     """
     failures: dict[str, str] = {}
+    jobs = [job for job in jobs if job.trains]
     if any(job.spec.recipe.train.wandb is not None for job in jobs):
         require_wandb()
     with place.timed("train"):

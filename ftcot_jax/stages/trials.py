@@ -14,12 +14,14 @@ import numpy as np
 from ftcot_jax.artifacts import Artifact, address
 from ftcot_jax.config import TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.evaluation.asking import Part
 from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.records.plan import TokenBudget, TrialData, part_lengths
 from ftcot_jax.stages.data import TrialRecords, trial_records
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.students.fused_attention import require_shared
 from ftcot_jax.students.student import Student
+from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.trial import Trial
 
@@ -30,18 +32,18 @@ _NOT_RESULT = {"input", "slots", "slot_executor", "microbatches", "checkpoints",
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One trial of the grid with everything it needs.
+    """One trial of the grid with everything it needs; a student that is asked untrained takes no step.
 
     Attributes:
       spec: its recipe and names.
       student: the architecture.
-      records: its records artefact, table and selection.
+      trains_on: its records artefact, table and selection; None if its template only asks.
       inputs: what decides the trained weights, as JSON values; their hash addresses the student artefact.
     """
 
     spec: TrialRecipe
     student: Student
-    records: TrialRecords
+    trains_on: TrialRecords | None
     inputs: dict[str, Any]
 
     @functools.cached_property
@@ -53,6 +55,15 @@ class Job:
         seed = self.spec.recipe.train.seed
         assert seed is not None  # filled in when the grid was expanded
         return seed
+
+    @property
+    def trains(self) -> bool:
+        return self.trains_on is not None
+
+    @property
+    def records(self) -> TrialRecords:
+        assert self.trains_on is not None  # asked of trials that train
+        return self.trains_on
 
     @functools.cached_property
     def data(self) -> TrialData:
@@ -75,14 +86,18 @@ class Job:
     def steps(self) -> int:
         """Optimizer steps in all."""
         train = self.spec.recipe.train
-        return train.steps or self.data.first_step(train.total_epochs)
+        return (train.steps or self.data.first_step(train.total_epochs)) if self.trains else 0
+
+    def epochs_at(self, step: int) -> float:
+        """Epochs after so many steps; of a student that is asked untrained without end, as its answers are no look."""
+        return self.data.epochs_at(step) if self.trains else math.inf
 
     @property
     def looks(self) -> frozenset[int]:
         """Steps after which the student is scored on the way; the last step is scored by the evaluate stage."""
         settings: EvaluateSettings = self.spec.recipe.evaluate
         looks = {0} if settings.before else set()
-        if settings.look_epochs is not None:
+        if settings.look_epochs is not None and self.trains:
             epochs = range(settings.look_epochs, 1 + math.ceil(self.data.epochs_at(self.steps)), settings.look_epochs)
             looks |= {self.data.first_step(epoch) for epoch in epochs}
         return frozenset(look for look in looks if look < self.steps)
@@ -112,20 +127,29 @@ class Job:
 def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
     """Brings every trial's records about, making what is missing.
 
+    A student asked untrained is the same under every seed of its arm, unless its weights or questions depend on it:
+    it is asked once.
+
     Raises:
       FtcotError: a trial has no teacher, no right rationale, or a question the student cannot hold; or two
         trials of the grid come to the same thing.
     """
-    jobs = [_prepare_one(place, spec) for spec in specs]
-    seen: dict[str, str] = {}
-    for job in jobs:
-        if job.key in seen:
-            raise FtcotError(f"sweep: '{seen[job.key]}' and '{job.spec.name}' are the same trial; drop one of them")
-        seen[job.key] = job.spec.name
-    return jobs
+    seen: dict[str, Job] = {}
+    for spec in specs:
+        job = _prepare_one(place, spec)
+        identity = job.key if job.trains else address("scores", score_inputs(place, job, 0, "test"))
+        same = seen.setdefault(identity, job)
+        if same is job:
+            continue
+        if job.trains or job.spec.arm != same.spec.arm:
+            raise FtcotError(f"sweep: '{same.spec.name}' and '{spec.name}' are the same trial; drop one of them")
+        place.say(f"{spec.name}: untrained, so the same as '{same.spec.name}'; asked once")
+    return list(seen.values())
 
 
 def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
+    if not get_template(spec.recipe.template).trains:
+        return _prepare_untrained(place, spec)
     student = place.student(spec.recipe)
     require_shared(student.compute.attention, spec.recipe.train.batch.share_questions)
     if spec.recipe.evaluate.selection == "best_on_validation" and not place.task(spec.recipe).split.validation:
@@ -141,6 +165,39 @@ def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
         "compute": dataclasses.asdict(student.compute),
     }
     return Job(spec, student, records, inputs)
+
+
+def _prepare_untrained(place: Place, spec: TrialRecipe) -> Job:
+    """A student asked as it is: its weights without adapters, random ones by the seed they would be trained from."""
+    plain = spec.recipe.own_student.model_copy(update={"lora": None})
+    spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"student": plain})})
+    student, data = place.student(spec.recipe), place.task(spec.recipe)
+    questions = data.of([*data.split.test, *data.split.validation])
+    inputs = {
+        "student": student.fingerprint,
+        "compute": dataclasses.asdict(student.compute),
+        "seed": spec.recipe.train.seed if student.folder is None else None,
+        "task": data.task.key,
+        "questions": digest([dataclasses.astuple(question) for question in questions]),
+    }
+    return Job(spec, student, None, inputs)
+
+
+def score_inputs(place: Place, job: Job, step: int, part: Part) -> dict[str, Any]:
+    """What decides a student's scores, as JSON values."""
+    recipe, template = job.spec.recipe, place.template(job.spec.recipe)
+    sampling = recipe.evaluate.sampling
+    return {
+        "student": job.key,
+        "step": step,
+        "template": dataclasses.asdict(template),
+        "scoring": recipe.scoring,
+        "asked": digest(getattr(place.task(recipe).split, part)),
+        "questions": recipe.evaluate.questions,
+        "max_length": recipe.evaluate.length_after(job.epochs_at(step)),
+        "max_new_tokens": recipe.evaluate.most_new_tokens(template),
+        "sampling": None if sampling is None else sampling.model_dump(),
+    }
 
 
 def find_student(place: Place, job: Job) -> Artifact | None:

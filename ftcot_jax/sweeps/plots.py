@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from ftcot_jax.sweeps.results import ArmResult
+from ftcot_jax.sweeps.tables import epoch_curve
 
 
 def plot_accuracy_over_diversity(arms: Sequence[ArmResult], title: str, stem: Path) -> bool:
@@ -45,6 +46,30 @@ def plot_accuracy_over_diversity(arms: Sequence[ArmResult], title: str, stem: Pa
     axes.minorticks_off()
     axes.set_ylim(0, 104)
     axes.set_xlabel("diversity degree D (rationales sampled a question)")
+    axes.set_ylabel("held-out accuracy, %")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    for suffix in (".svg", ".png"):
+        figure.savefig(stem.with_suffix(suffix), dpi=150)
+    plt.close(figure)
+    return True
+
+
+def plot_accuracy_over_epochs(arms: Sequence[ArmResult], title: str, stem: Path) -> bool:
+    """Draws each arm's accuracy after every epoch scored, mean over seeds; writes `stem`.svg and `stem`.png.
+
+    Returns:
+      Whether there was a curve to draw: an arm with at least two scores.
+    """
+    curves = [(arm, curve) for arm in arms if len(curve := epoch_curve(arm)) > 1]
+    if not curves:
+        return False
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for number, (arm, curve) in enumerate(curves):
+        axes.plot(list(curve), [100 * value for value in curve.values()], "o-", ms=3, color=f"C{number}", label=arm.arm)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("epochs")
     axes.set_ylabel("held-out accuracy, %")
     axes.set_title(title)
     axes.grid(alpha=0.25)

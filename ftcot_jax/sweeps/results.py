@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ftcot_jax.evaluation.intervals import Interval, over_seeds, wilson
@@ -11,7 +11,7 @@ from ftcot_jax.evaluation.intervals import Interval, over_seeds, wilson
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """One trained and scored student.
+    """One scored student.
 
     Attributes:
       name: arm and seed.
@@ -19,13 +19,15 @@ class TrialResult:
       diversity: D of its selection, None where it takes no rationales or all there are.
       per_question: cap on kept rationales a question, None for none.
       has_rationale: whether it learned from rationales.
-      outcomes: for each test question, whether it was right.
-      training: the student artefact's summary.
+      asked: what tells each test question from any other, of this trial or another.
+      outcomes: for each test question, how many of its texts are right.
+      training: the student artefact's summary; None for a student that was not trained here.
       scores: the score artefact's summary.
       before: summary of the scores before training, if asked for.
-      selection: where the stored pairs went, in counts.
+      selection: where the stored pairs went, in counts; None if it was not trained at all.
       chosen_by: how the reported epoch was chosen: "last", "best_on_validation" or "best_on_test".
       epoch: the reported one.
+      looks: (epoch, accuracy) of every score on the way, of the questions that epochs are chosen by.
     """
 
     name: str
@@ -33,13 +35,21 @@ class TrialResult:
     diversity: int | None
     per_question: int | None
     has_rationale: bool
-    outcomes: list[bool]
-    training: dict[str, Any]
+    asked: list[str]
+    outcomes: list[int]
+    training: dict[str, Any] | None
     scores: dict[str, Any]
     before: dict[str, Any] | None
-    selection: dict[str, int]
+    selection: dict[str, int] | None
     chosen_by: str
     epoch: float
+    looks: list[tuple[float, float]]
+
+    @property
+    def samples(self) -> int:
+        """Texts a question."""
+        samples: int = self.scores["samples"]
+        return samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +65,20 @@ class ArmResult:
     def by_seed(self) -> list[float]:
         return [trial.scores["accuracy"] for trial in self.trials]
 
-    def mean(self, part: str, name: str) -> float:
-        """Mean over the seeds of a number of `training`, `scores` or `selection`."""
-        return sum(getattr(trial, part)[name] for trial in self.trials) / len(self.trials)
+    def mean(self, part: str, name: str) -> float | None:
+        """Mean over the seeds of a number of `training`, `scores` or `selection`; None where it has none."""
+        found = [(getattr(trial, part) or {}).get(name) for trial in self.trials]
+        known = [float(value) for value in found if value is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
+
+    @property
+    def rights(self) -> dict[Hashable, list[int]]:
+        """For each question, 1 or 0 for each of its answers, of every seed and sample."""
+        found: dict[Hashable, list[int]] = {}
+        for trial in self.trials:
+            for question, right in zip(trial.asked, trial.outcomes, strict=True):
+                found.setdefault(question, []).extend([1] * right + [0] * (trial.samples - right))
+        return found
 
 
 def arms(results: Sequence[TrialResult]) -> list[ArmResult]:
@@ -70,14 +91,14 @@ def arms(results: Sequence[TrialResult]) -> list[ArmResult]:
             arm,
             trials,
             sum(trial.scores["accuracy"] for trial in trials) / len(trials),
-            _interval([trial.outcomes for trial in trials]),
+            _interval([trial.outcomes for trial in trials], trials[0].samples),
         )
         for arm, trials in groups.items()
     ]
 
 
-def _interval(outcomes: list[list[bool]]) -> Interval:
-    """Wilson's for one seed, where only the questions are a sample; over several seeds the bootstrap's."""
-    if len(outcomes) == 1:
+def _interval(outcomes: list[list[int]], samples: int) -> Interval:
+    """Wilson's for one answer a question, where only the questions are a sample; else the bootstrap's."""
+    if len(outcomes) == samples == 1:
         return wilson(sum(outcomes[0]), len(outcomes[0]))
-    return over_seeds(outcomes)
+    return over_seeds(outcomes, samples)

@@ -7,6 +7,7 @@ which the paper has not: the same words as messages, rendered by the model's own
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from collections.abc import Mapping
 from typing import Literal
@@ -51,6 +52,11 @@ class Template:
     def has_rationale(self) -> bool:
         """Whether its label teaches a rationale."""
         return self.label_form is not None and "{rationale}" in self.label_form
+
+    @property
+    def trains(self) -> bool:
+        """Whether a student can learn by it; else one is asked as it is."""
+        return self.label_form is not None
 
     @property
     def needs_exemplars(self) -> bool:
@@ -156,6 +162,12 @@ _FORMS: Mapping[Kind, tuple[Template, ...]] = {
     ),
     "encoder_decoder": (
         Template("zs", "question: {question}"),
+        # The reference has none for these; as its few-shot prompt, it is the decoder's.
+        Template(
+            "zs_cot",
+            f"Q: {{question}}\nA: {_STEP_BY_STEP}",
+            answer_form="{prompt}{rationale}\nTherefore, the answer is",
+        ),
         Template("fs_cot", _FEW_SHOT, None, "The answer is", stop=("Q:",)),
         Template("ft_natural", "Q: {question}", "{answer}"),
         Template("ft_token", "{question}", "{answer}"),
@@ -227,6 +239,22 @@ def get_template(chosen: str | OwnTemplate, kind: Kind = "decoder") -> Template:
         raise UsageError(f"template: '{chosen}' has no form for models of kind '{kind}'; {', '.join(forms)} have one")
     known = ", ".join(TEMPLATE_NAMES)
     raise UsageError(f"template: none is called '{chosen}'{nearest(chosen, TEMPLATE_NAMES)}; there are {known}")
+
+
+def reference_name(name: str) -> str | None:
+    """What a completion file calls a template: the reference's name, or None for the user's own."""
+    return name if name in TEMPLATE_NAMES else None
+
+
+def prompt_words(name: str) -> list[str]:
+    """The words of a template's own in its prompts, for a vocabulary that is made of words."""
+    found: dict[str, None] = {}
+    for kind in ("decoder", "encoder_decoder"):
+        for template in _FORMS[kind]:
+            if template.name == name:
+                form = f"{template.prompt_form} {template.answer_form or ''}"
+                found |= dict.fromkeys(re.sub(r"\{\w+\}", " ", form).split())
+    return list(found)
 
 
 def zero_shot_cot_prompt(question: str) -> str:

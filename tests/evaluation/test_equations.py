@@ -37,6 +37,7 @@ WRONG = [
     ("59 (total) - 7 (already in the vase) = 50 (roses)", None),
     ("2 + 3 = 5 = 6 - 2", "5 = 6 - 2"),
     ("34044 + 424944 = 459988", "34044 + 424944 = 459988"),
+    ("$8 a pound * 3 pounds = $25", "$8 a pound * 3 pounds = $25"),
 ]
 
 
@@ -80,6 +81,7 @@ def test_right_equations_pass(text: str) -> None:
         "f(2) = 4 and P(A/B) = 0.16 / B and sqrt(16) = 5",
         "1 dozen = 12, 1 hour = 60 minutes, the answer = 7",
         "1 hour - 20 minutes = 40 minutes; 5 dollars - 50 cents = 4.50 dollars",
+        "8 coins * 25 cents each = $2",
         "3:00 + 2 = 5:00",
         "05/23/1943 + 1 = 05/24/1943; 8/3 - 7 = 7/27",
         "twice 5 + 3 = 16; 10% off 50 + 5 = 50",

@@ -32,3 +32,14 @@ def test_over_seeds_covers_both_kinds_of_chance() -> None:
     same = over_seeds([[True] * 100 + [False] * 100] * 16)
     assert same.high - same.low < 0.05
     assert over_seeds([[True, False]] * 3) == over_seeds([[True, False]] * 3)
+
+
+def test_texts_of_one_question_are_not_independent() -> None:
+    rng = np.random.default_rng(0)
+    always_alike = [8 * int(right) for right in rng.random(200) < 0.5]
+    together = over_seeds([always_alike], samples=8)
+    alone = over_seeds([[right // 8 for right in always_alike]])
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, abs=0.01)
+    independent = over_seeds([rng.binomial(8, 0.5, 200).tolist()], samples=8)
+    # Of 1600 independent texts: 2 x 1.96 x sqrt(.25 / 1600) = 0.049.
+    assert independent.high - independent.low == pytest.approx(0.049, abs=0.008)

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.evaluation.asking import Asking
 from ftcot_jax.evaluation.score_api_student import score_api_student
 from ftcot_jax.evaluation.score_student import Scores
+from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.students.api_settings import ApiStudentSettings
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.task import Task
+from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher import openai_account
 from tests.teacher.api_server import ApiServer, Fault, done_but_cut_off, refuse
 
@@ -45,7 +48,9 @@ def even_right(prompt: str) -> str:
 def score(server: ApiServer, folder: Path, questions: list[Question] = QUESTIONS, **settings: Any) -> Scores:
     server.answer = even_right
     given = ApiStudentSettings(endpoint=server.url, model="curie", **FAST, **settings)
-    return score_api_student(given, "ft:curie:1", TASK, questions, "ft_cot_token", folder)
+    template = get_template("ft_cot_token", "chat" if given.form == "chat" else "api")
+    ask = Asking(template, template.prompt, "paper")
+    return score_api_student(given, "ft:curie:1", TASK, questions, ask, folder, EvaluateSettings())
 
 
 def test_scored_like_any_student_and_bought_once(tmp_path: Path) -> None:

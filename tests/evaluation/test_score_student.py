@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.evaluation.score_student import Asking, Due, questions_of, score_student, score_students
+from ftcot_jax.evaluation.asking import Asking, questions_of
+from ftcot_jax.evaluation.score_student import Due, score_student, score_students
 from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.students.student import Student
 from ftcot_jax.tasks.question import Question

@@ -114,8 +114,10 @@ def test_chat_messages() -> None:
 def test_unknown_names_and_kinds() -> None:
     with pytest.raises(UsageError, match=r"none is called 'ft_cot_tokn' \(did you mean 'ft_cot_token'\?\)"):
         get_template("ft_cot_tokn")
-    with pytest.raises(UsageError, match="'zs_cot' has no form for models of kind 'encoder_decoder'; zs, fs_cot"):
-        get_template("zs_cot", "encoder_decoder")
+    with pytest.raises(
+        UsageError, match="'ft_cot_natural' has no form for models of kind 'encoder_decoder'; zs, zs_cot"
+    ):
+        get_template("ft_cot_natural", "encoder_decoder")
 
 
 def test_own_template() -> None:
