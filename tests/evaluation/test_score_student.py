@@ -36,7 +36,7 @@ def test_a_prompt_beyond_the_context_is_wrong_and_counted(written: Callable[[str
     both = score_student(student, params, TASK, questions(SHORT, LONG), ASK, EvaluateSettings(max_length=30))
     assert both.summary["questions"] == 2
     assert both.summary["prompt_too_long"] == 1
-    assert both.outcomes[1] is False
+    assert both.outcomes[1] == 0
     assert [row.finish_reason for row in both.completions] == ["length", "prompt_too_long"]
     assert both.completions[1].completion == ""
     assert both.completions[1].prompt == LONG  # whole, not cut
