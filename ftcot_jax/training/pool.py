@@ -198,6 +198,7 @@ class Pool:
         """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
         table, planned, shape, examples = self._input.next()
+        self._processes.steps_begun(self._tick + 1)  # before the step, which waits for one that stays behind
         parts = []
         for slot, seat in enumerate(self._seats):
             if seat is not None:
@@ -210,7 +211,6 @@ class Pool:
             self._state, metrics = self._step(self._state, table, planned, shape, self._frozen)
         self._compiled.add(shape)
         self._tick += 1
-        self._processes.steps_begun(self._tick)
         self._taken += 1
         metrics, votes = self._ballot.cast(metrics, wish)
         return Launched(parts, metrics, votes, began)

@@ -173,7 +173,7 @@ def test_when_one_fails_or_dies_all_end_and_say_who(count: int, fault: list[Any]
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_that_hangs_is_named_while_it_is_waited_for(tmp_path: Path) -> None:
-    told = json.dumps({"mesh": {"data": -1}, "fault": [1, 4, "hang"]})
+    told = json.dumps({"mesh": {"data": -1}, "fault": [1, 9, "hang"]})
     processes = start(["-m", "tests.training.cluster_worker", str(tmp_path), told], 2)
     watch = processes[0].stderr
     assert watch is not None
