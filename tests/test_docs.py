@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.templates import TEMPLATE_NAMES, OwnTemplate
+from tests.stages.test_road import TINY
 
 PAGES = Path(__file__).parents[1] / "docs"
 PAGE = (PAGES / "tasks.md").read_text()
@@ -61,6 +63,34 @@ def test_the_riddles(tmp_path: Path) -> None:
     assert (data.task.choices, data.split.train, data.split.test) == (("A", "B"), (0,), (1,))
     own = OwnTemplate(**yaml.safe_load(template)["template"])
     assert own.template.label("3", "r") == " r\nAnswer: 3"
+
+
+def test_every_training_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = (PAGES / "training.md").read_text()
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        TINY.replace("{seed: [1, 2]}", "{seed: [1]}")
+        .replace("[answers, cot]", "[cot]")
+        .replace("[ft_token, ft_cot_token]", "[ft_cot_token]")
+    )
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S) for line in block.splitlines()]
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command.replace("RECIPE.yaml", str(recipe)).replace("BEST", str(tmp_path / "best")))
+        out = [f"out={tmp_path / 'runs'}"]
+        monkeypatch.setattr(sys, "argv", [*words[:3], *out, *words[3:]])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        if "wandb" in command and importlib.util.find_spec("wandb") is None:
+            assert (ended.value.code, "the wandb package is missing; pip install wandb" in said.err) == (2, True)
+        else:
+            assert not ended.value.code, said.err
+    assert (tmp_path / "best" / "model.safetensors").is_file()
+    assert list(tmp_path.rglob("*.xplane.pb"))
 
 
 def test_tables_name_what_there_is() -> None:

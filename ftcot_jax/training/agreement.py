@@ -78,7 +78,10 @@ class Ballot:
 
 def on_all(mesh: Mesh, tree: Any) -> Any:
     """Copies arrays, which every process has alike, whole to every device of the mesh."""
-    return jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, PartitionSpec())), tree)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    if everywhere.is_fully_addressable:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(lambda leaf: _place(leaf, everywhere), tree)
 
 
 def spread(mesh: Mesh, rules: Rules, tree: Any) -> Any:

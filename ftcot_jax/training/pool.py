@@ -22,7 +22,7 @@ from ftcot_jax.errors import Preempted
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Planner
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.training.agreement import Ballot, Wish, spread, to_leader
+from ftcot_jax.training.agreement import Ballot, Wish, on_all, spread, to_leader
 from ftcot_jax.training.checkpoints import Checkpoints
 from ftcot_jax.training.clock import Clock
 from ftcot_jax.training.flops import Meter
@@ -198,6 +198,9 @@ class Pool:
         """Starts one step of every seat without waiting for it, nor for the one on its way."""
         began = time.monotonic()
         table, planned, shape, examples = self._input.next()
+        planned = on_all(self._mesh, planned)
+        if not isinstance(table.tokens, jax.Array):
+            table = on_all(self._mesh, table)
         self._processes.steps_begun(self._tick + 1)  # before the step, which waits for one that stays behind
         parts = []
         for slot, seat in enumerate(self._seats):
