@@ -104,6 +104,8 @@ def read_records(folder: epath.Path, made: Made | None = None) -> RecordTable:
     columns = {}
     for name in COLUMNS:
         file = column_file(folder, name)
+        if not file.exists():
+            raise FtcotError(f"{file}: not there, these records are of an older version; delete {folder} and run again")
         if name == "tokens" and os.path.exists(file):
             columns[name] = np.load(file, mmap_mode="r")
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +124,17 @@ def test_harmed_files_are_named(harm: Callable[[Path], object], message: str, tm
     harm(Path(record_files(folder)[0]))
     with pytest.raises(FtcotError, match=message):
         read_records(folder)
+
+
+def test_records_without_arrays_are_of_an_older_version(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    shutil.rmtree(folder / "table")
+    manifest = json.loads((folder / "records.json").read_text())
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if "table" not in name}
+    (folder / "records.json").write_text(json.dumps(manifest))
+    with pytest.raises(FtcotError, match=r"table/tokens\.npy: not there, these records are of an older version"):
+        read_records(folder)
+    assert len(read_dataset(folder)) == len(PAIRS)
 
 
 def test_records_of_another_tokenizer_or_template_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from typing import Any
 
 import jax
@@ -48,7 +49,7 @@ def test_the_hosts_rows_hold_the_same_global_batch(seed: int, kind: Any, share: 
             host_B = planned.row // (shape.rows // hosts)
             real_B = planned.record >= 0
             fed = [planned.record[real_B & (host_B == host)].tolist() for host in range(hosts)]
-            batches.append(collections.Counter(sum(fed, [])))
+            batches.append(collections.Counter(itertools.chain(*fed)))
         assert batches[0] == batches[1] == batches[2] == collections.Counter(trial.at(step).tolist())
         seen += batches[0]
     assert seen == collections.Counter(range(len(table)))
@@ -90,7 +91,7 @@ def test_what_hosts_hold_is_the_batch(kind: Any, share: bool) -> None:
         return assemble_pairs(device_table(table), planned, shape, PairTokens(start, end))
 
     def of_slots(planned: Any) -> Any:
-        batch = jax.tree.map(lambda leaf: leaf[None], build(planned))
+        batch = jax.tree.map(lambda leaf: leaf[None, None], build(planned))  # of one slot, in one microbatch
         return jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))
 
     placed = jax.jit(of_slots)(planned)
@@ -105,11 +106,11 @@ def test_what_hosts_hold_is_the_batch(kind: Any, share: bool) -> None:
 
             def held(leaf: jax.Array, devices: Any = devices) -> np.ndarray:
                 mine = [shard for shard in leaf.addressable_shards if shard.device in set(devices)]
-                mine.sort(key=lambda shard: shard.index[1].start or 0)
-                return np.concatenate([np.asarray(shard.data)[0] for shard in mine])
+                mine.sort(key=lambda shard: shard.index[2].start or 0)
+                return np.concatenate([np.asarray(shard.data)[0, 0] for shard in mine])
 
             text, source = jax.tree.map(held, placed)
             assert len(text.tokens) == shape.rows // hosts
             per_host.append(texts_of(text, source))
         assert all(len(texts) < len(expected) for texts in per_host) or hosts == 1
-        assert sorted(sum(per_host, [])) == sorted(expected)
+        assert sorted(itertools.chain(*per_host)) == sorted(expected)
