@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import tempfile
@@ -88,11 +89,13 @@ def bench_generate(
     if runaways:
         cases["one in twenty never stops"] = with_runaways(work, student, RUNAWAY_EVERY)
     for name, case in cases.items():
-        figures["cases"][name] = _measure(
-            student, case, ours, theirs, repeats, lambda line, n=name: say(f"{n}: {line}")
-        )
+        figures["cases"][name] = _measure(student, case, ours, theirs, repeats, functools.partial(_say_of, say, name))
     say(json.dumps(figures))
     return figures
+
+
+def _say_of(say: Callable[[str], None], name: str, line: str) -> None:
+    say(f"{name}: {line}")
 
 
 def _our_writer(student: Student, params: Any, rows: int) -> Writer:

@@ -86,9 +86,9 @@ class Board:
         self._end = end
         self._queues = [collections.deque(text for text in texts if text.slot == slot) for slot in range(slots)]
         share = row_shares(mesh)
-        self._fewest_rows = share
         rows = min(batch_rows, _power_of_two(max(map(len, self._queues), default=0)))
         rows = -(-rows // share) * share
+        self._row_counts = _row_counts(rows, share)
         self._seats: list[list[Text | None]] = [[None] * rows for _ in range(slots)]
         prefix = _common_prefix(texts) if student.kind == "decoder" else []
         self._start = len(prefix)
@@ -111,8 +111,11 @@ class Board:
             self._cache = self._prefill(self._cache, newcomers)
         live = len(self._live())
         # Come back early when a worthwhile share of the rows can be refilled, or most of them dropped.
-        seats = sum(map(len, self._seats))
-        leave_at = live - max(1, seats // 8) if any(self._queues) else min(live - 1, seats // 2)
+        rows = len(self._seats[0])
+        if any(self._queues):
+            leave_at = live - max(1, live // 8)
+        else:
+            leave_at = min(live - 1, max((count for count in self._row_counts if count < rows), default=0))
         self._cache, written_SxBxN = decode_chunk(
             self._student,
             self._mesh,
@@ -144,7 +147,8 @@ class Board:
         columns = _columns(max(text.length(STEPS) for text in self._live()) - self._start)
         rows = len(self._seats[0])
         if not any(self._queues):
-            rows = _fewer_rows(max(sum(map(bool, seats)) for seats in self._seats), rows, self._fewest_rows)
+            needed = max(sum(map(bool, seats)) for seats in self._seats)
+            rows = min(count for count in self._row_counts if count >= needed)
         order_SxB = [_live_first(seats)[:rows] if rows < len(seats) else list(range(rows)) for seats in self._seats]
         self._seats = [[seats[row] for row in order] for seats, order in zip(self._seats, order_SxB, strict=True)]
         before, self._shape = self._shape, (rows, columns)
@@ -222,11 +226,14 @@ _PREFILL_ROWS = (32, 4)
 _PREFIX_STEP = 16
 
 
-def _fewer_rows(live: int, rows: int, fewest: int) -> int:
-    """Rows to go on with when `live` of `rows` are writing and none waits: halved while they fit."""
-    while live <= rows // 2 and rows // 2 % fewest == 0:
-        rows //= 2
-    return rows
+def _row_counts(rows: int, share: int) -> list[int]:
+    """How many rows a slot may have, falling: few counts, because each is a program for every count of columns.
+
+    Args:
+      rows: the most.
+      share: devices the rows are spread over; it divides every count.
+    """
+    return [rows // divisor for divisor in (1, 2, 8, 32) if rows % (divisor * share) == 0]
 
 
 def _live_first(seats: list[Text | None]) -> list[int]:

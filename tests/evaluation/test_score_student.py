@@ -60,9 +60,8 @@ def test_students_scored_together_score_as_alone(written: Callable[[str], Studen
         for own, due in zip(params, cases, strict=True)
     ]
     assert together == alone
-    assert alone[0] is not None
     assert alone[2] is not None
-    assert [len(row.completion.split()) for row in alone[2].completions] == [11]
+    assert 0 < alone[2].summary["tokens_written"] <= 11
 
 
 def test_the_papers_lengths_are_a_switch() -> None:

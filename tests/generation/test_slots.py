@@ -50,7 +50,7 @@ def test_slots_spread_over_trial_equal_students_alone(case: str, written: Callab
     params = students(student, 4)
     prompts = [prompts_of(5, 0), [], prompts_of(3, 1), prompts_of(1, 2)]
     alone = one_at_a_time(student, params, prompts)
-    assert len({tuple(row.tokens) for slot in alone for row in slot}) >= 4
+    assert len({tuple(row.tokens) for slot in alone for row in slot}) >= 4  # a random T5 repeats one token
     mesh = make_mesh(MeshSettings(trial=4, data=2))
     slots = jax.device_put(stack(params), state_shardings(mesh, student.sharding_rules, stack(params)))
     assert generate_many(student, slots, prompts, max_length=LENGTH, batch_rows=4) == alone
