@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 from ftcot_jax.evaluation.categories import CATEGORIES, Findings, categorize
@@ -108,7 +108,7 @@ def build_study(title: str, sheets: Sequence[Sheet], most_texts: int) -> Study:
                     row.finish_reason,
                 ]
             )
-    about = f"{len(questions)} questions, {len(texts)} texts, {len(students)} students and teachers"
+    about = f"{_some(questions, 'question')}, {_some(texts, 'text')} by {_some(students, 'writer')}"
     if total > len(texts):
         about += f"; {total - len(texts)} more texts are left out: whole questions, evenly spaced"
     content = {
@@ -121,6 +121,10 @@ def build_study(title: str, sheets: Sequence[Sheet], most_texts: int) -> Study:
         "texts": texts,
     }
     return Study(_page(content), len(texts), total - len(texts), {name: counts[name] for name in names})
+
+
+def _some(things: Sized, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def _identity(sheet: Sheet, row: Completion) -> tuple[str, str, str]:

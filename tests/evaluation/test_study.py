@@ -73,7 +73,7 @@ def test_verdicts_and_categories() -> None:
     study = build_study("t", ordinary(), 1000)
     data = embedded(study.html)
     assert (study.texts, study.left_out, len(data["questions"])) == (96, 0, 46)
-    assert data["about"] == "46 questions, 96 texts, 2 students and teachers"
+    assert data["about"] == "46 questions, 96 texts by 2 writers"
     assert data["students"] == ["even", "third"]
     assert [name for name, _ in data["categories"]] == list(CATEGORIES)
     assert (study.categories[SLIP], study.categories[RIGHT_BUT_SLIP], study.categories[REPETITION]) == (2, 1, 1)

@@ -135,7 +135,7 @@ def test_search_and_keys(browser: Any, page: Callable[..., None]) -> None:
     assert search.get_attribute("id") == "search"
     search.send_keys("PEARS 17")
     time.sleep(0.4)
-    assert status(browser).startswith("1 questions, 1 texts")
+    assert status(browser).startswith("1 question, 1 text,")
     search.send_keys("\ue00c")  # Escape
     assert browser.switch_to.active_element.tag_name == "body"
     page()

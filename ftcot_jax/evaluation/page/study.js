@@ -49,6 +49,7 @@
   let page = 0;
   let current = -1; // the card that j and k go from
 
+  const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const state = () => Object.fromEntries(fields.map((id) => [id, at(id).value]));
 
   function passes(text, wanted) {
@@ -99,7 +100,7 @@
     const texts = shown.flatMap((row) => row.found);
     const right = texts.filter((text) => text.right).length;
     const share = texts.length ? `, ${(100 * right / texts.length).toFixed(1)}% right` : "";
-    at("status").textContent = `${shown.length} questions, ${texts.length} texts${share}`;
+    at("status").textContent = `${some(shown.length, "question")}, ${some(texts.length, "text")}${share}`;
   }
 
   // Signs that change the direction of what follows are shown by name: they could make a text lie about itself.
