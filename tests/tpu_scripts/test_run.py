@@ -29,7 +29,15 @@ def test_an_undisturbed_run_and_every_call_of_it(cloud: Cloud) -> None:
     place = ["--project=my-project", "--zone=us-west4-a"]
     queued = ["gcloud", "compute", "tpus", "queued-resources"]
     calls = cloud.calls()
-    assert calls[0] == ["gcloud", "storage", "buckets", "describe", "gs://my-bucket", place[0], "--format=value(location)"]
+    assert calls[0] == [
+        "gcloud",
+        "storage",
+        "buckets",
+        "describe",
+        "gs://my-bucket",
+        place[0],
+        "--format=value(location)",
+    ]
     sent = calls[1]
     assert sent[:4] == ["gcloud", "storage", "rsync", "--recursive"]
     assert sent[-2:] == ["gs://my-bucket/d64/launch", "--project=my-project"]
@@ -163,12 +171,21 @@ def test_preemptions_are_bounded(cloud: Cloud) -> None:
 
 @pytest.mark.slow
 def test_no_room_is_asked_again_and_bounded(cloud: Cloud) -> None:
-    full = {"refuse": 'There is no more capacity in the zone "us-west4-a"; you can try in another zone (RESOURCE_EXHAUSTED)'}
+    full = {
+        "refuse": 'There is no more capacity in the zone "us-west4-a"; you can try in another zone (RESOURCE_EXHAUSTED)'
+    }
     failed = {"states": ["ACCEPTED", "FAILED"]}
     cloud.script(full, failed, {"states": [ACTIVE]})
     code, _, said = cloud.run(*RUN, str(cloud.recipe))
     assert code == 0, said
-    assert [verb for verb in cloud.verbs() if verb != "status"] == ["create", "create", "delete", "create", "start", "delete"]
+    assert [verb for verb in cloud.verbs() if verb != "status"] == [
+        "create",
+        "create",
+        "delete",
+        "create",
+        "start",
+        "delete",
+    ]
     assert "has no room now" in said
     cloud.script(*[full] * 9)
     code, _, said = cloud.run("run.sh", "--yes", "other", str(cloud.recipe), FTCOT_TPU_MAX_REFUSALS="3")
@@ -179,7 +196,10 @@ def test_no_room_is_asked_again_and_bounded(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("RESOURCE_EXHAUSTED: Quota limit 'TPUV5sPreemptibleLitepodPerProjectPerZone' has been exceeded.", "quota does not"),
+        (
+            "RESOURCE_EXHAUSTED: Quota limit 'TPUV5sPreemptibleLitepodPerProjectPerZone' has been exceeded.",
+            "quota does not",
+        ),
         ("PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "PERMISSION_DENIED"),
         ("INVALID_ARGUMENT: Unknown runtime version", "Unknown runtime version"),
     ],
