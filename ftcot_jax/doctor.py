@@ -161,8 +161,8 @@ def _disks(out: str | None) -> Iterator[Finding]:
 def _access(out: str) -> Finding:
     """Writes a small file, reads it back, deletes it."""
     began = time.monotonic()
-    probe = epath.Path(out) / f".ftcot-doctor-{socket.gethostname()}-{os.getpid()}"
     try:
+        probe = epath.Path(out) / f".ftcot-doctor-{socket.gethostname()}-{os.getpid()}"
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_text("probe")
         right = probe.read_text() == "probe"
@@ -211,7 +211,9 @@ def _devices(environment: Mapping[str, str]) -> Finding:
     has, forced = _accelerator(), environment.get("JAX_PLATFORMS", "")
     if has != "cpu" and seen["platform"] == "cpu" and "cpu" not in forced:
         extra = {"tpu": "tpu", "gpu": "cuda"}[has]
-        return Finding("devices", text, f"this machine has a {has.upper()} that jax does not use: pip install '.[{extra}]'")
+        return Finding(
+            "devices", text, f"this machine has a {has.upper()} that jax does not use: pip install '.[{extra}]'"
+        )
     return Finding("devices", text)
 
 

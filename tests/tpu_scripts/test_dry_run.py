@@ -64,4 +64,6 @@ def test_what_is_printed_is_what_is_called(cloud: Cloud) -> None:
             assert any(call[:5] == command[:5] and call[6:] == command[6:] for call in called), command
         else:
             assert command in called
-    assert {call[4] for call in called if call[2] == "tpus"} == {command[4] for command in printed if command[2] == "tpus"}
+    assert {call[4] for call in called if call[2] == "tpus"} == {
+        command[4] for command in printed if command[2] == "tpus"
+    }

@@ -18,7 +18,9 @@ def test_shellcheck_finds_nothing() -> None:
     done = subprocess.run([shellcheck(), "--check-sourced", *files], cwd=SCRIPTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     parts = {path.stem for path in (SCRIPTS / "lib").glob("*.sh")}
-    sourced = set(re.findall(r"lib/(\w+)\.sh", "".join((SCRIPTS / name).read_text() for name in (*ENTRIES, "library.sh"))))
+    sourced = set(
+        re.findall(r"lib/(\w+)\.sh", "".join((SCRIPTS / name).read_text() for name in (*ENTRIES, "library.sh")))
+    )
     assert parts == sourced  # a part that nobody sources would not have been checked
 
 
@@ -66,7 +68,13 @@ def test_wrong_names(cloud: Cloud, name: str) -> None:
 
 
 def test_wrong_words(cloud: Cloud) -> None:
-    for words in (["run.sh", "d64"], ["create.sh"], ["run.sh", "--what", "d64", "r"], ["copy.sh", "d64"], ["delete.sh"]):
+    for words in (
+        ["run.sh", "d64"],
+        ["create.sh"],
+        ["run.sh", "--what", "d64", "r"],
+        ["copy.sh", "d64"],
+        ["delete.sh"],
+    ):
         assert cloud.run(*words)[0] == 2
     code, _, said = cloud.run("run.sh", "--yes", "d64", "missing.yaml")
     assert (code, "missing.yaml: no such recipe" in said) == (2, True)
@@ -115,7 +123,9 @@ def test_types_hold_together() -> None:
     """Chips, hosts and topologies of types.tsv agree with one another."""
     rows = [line.split("\t") for line in (SCRIPTS / "types.tsv").read_text().splitlines() if not line.startswith("#")]
     assert len(rows) == len({row[0] for row in rows}) > 30
-    priced = {line.split("\t")[0] for line in (SCRIPTS / "prices.tsv").read_text().splitlines() if not line.startswith("#")}
+    priced = {
+        line.split("\t")[0] for line in (SCRIPTS / "prices.tsv").read_text().splitlines() if not line.startswith("#")
+    }
     for name, chips, hosts, runtime, label, topology, gke_hosts, gke_chips in rows:
         generation, _, number = name.rpartition("-")
         product = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -18,7 +19,13 @@ import pytest
 
 from tests.tpu_scripts.cloud import ACTIVE, FAKE, SCRIPTS, Cloud
 
-ODD = ["sweep.axes=[{arm: [a, 'b c']}, {seed: [1, 2]}]", "name=it's \"$HOME\" `id` \\ *", "x=tab\tnew\nline", "y=", "z=é ü"]
+ODD = [
+    "sweep.axes=[{arm: [a, 'b c']}, {seed: [1, 2]}]",
+    'name=it\'s "$HOME" `id` \\ *',
+    "x=tab\tnew\nline",
+    "y=",
+    "z=é ü",
+]
 
 
 def on_worker(cloud: Cloud, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,10 +71,8 @@ def _end_jobs(cloud: Cloud) -> Iterator[None]:
     yield
     pids = cloud.root / "machine/pids"
     for pid in pids.read_text().split() if pids.exists() else []:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_odd_arguments_arrive_whole_and_secrets_leave_no_trace(cloud: Cloud) -> None:
@@ -88,14 +93,18 @@ def test_files_beside_the_recipe(cloud: Cloud) -> None:
     data = cloud.root / "completions.json"
     data.write_text("{}")
     cloud.script({"states": [ACTIVE]})
-    code, _, said = cloud.run("run.sh", "--yes", "--file", str(data), "d64", str(cloud.recipe), "teacher.import=files/completions.json")
+    code, _, said = cloud.run(
+        "run.sh", "--yes", "--file", str(data), "d64", str(cloud.recipe), "teacher.import=files/completions.json"
+    )
     assert code == 0, said
     assert (cloud.root / "ftcot-d64.machine0.0/ftcot/launch/files/completions.json").read_text() == "{}"
 
 
 def test_the_source_is_the_checkout_without_what_git_does_not_know(cloud: Cloud) -> None:
     launch(cloud)
-    names = subprocess.run(["tar", "-tzf", str(cloud.bucket("d64/launch/source.tar.gz"))], capture_output=True, text=True)
+    names = subprocess.run(
+        ["tar", "-tzf", str(cloud.bucket("d64/launch/source.tar.gz"))], capture_output=True, text=True
+    )
     listed = names.stdout.split()
     assert {"pyproject.toml", "constraints.txt", "ftcot_jax/cli.py"} <= set(listed)
     assert not [name for name in listed if name.startswith((".", "tests/")) or "__pycache__" in name]
@@ -127,7 +136,10 @@ def test_the_end_of_a_machine_reaches_ftcot_once(cloud: Cloud) -> None:
     place = launch(cloud)
     counting = (FAKE / "ftcot").read_text().replace("lambda *_: sys.exit(42)", "lambda *_: told.append(1)")
     counting = counting.replace("signal.signal(", "told = []\nsignal.signal(", 1)
-    counting = counting.replace("        time.sleep(0.05)", "        time.sleep(0.05)\n        if told: time.sleep(1.5); sys.exit(42 if len(told) == 1 else 9)")
+    counting = counting.replace(
+        "        time.sleep(0.05)",
+        "        time.sleep(0.05)\n        if told: time.sleep(1.5); sys.exit(42 if len(told) == 1 else 9)",
+    )
     tool = cloud.root / "counting"
     tool.write_text(counting)
     tool.chmod(0o755)
@@ -141,7 +153,9 @@ def test_the_end_of_a_machine_reaches_ftcot_once(cloud: Cloud) -> None:
         "FAKE_NUMBER": "0",
         "FAKE_WORKER": "0",
     }
-    subprocess.run(["bash", str(SCRIPTS / "worker.sh"), "start", place], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        ["bash", str(SCRIPTS / "worker.sh"), "start", place], env=environment, check=True, capture_output=True
+    )
     deadline = time.monotonic() + 20
     while len(cloud.steps("d64")) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
