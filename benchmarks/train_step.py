@@ -58,14 +58,7 @@ def read_records(arguments: argparse.Namespace) -> RecordTable:
     def encode(texts: Any) -> list[list[int]]:
         return words(list(texts), add_special_tokens=False)["input_ids"]
 
-    made = tokenize_pairs(pairs, encode, words.eos_token_id, 512, RecordSettings()).pairs
-    return RecordTable.from_rows(
-        [
-            {"input_ids": pair.input_ids, "label_ids": pair.label_ids, "sample_index": number, "completion_index": 0}
-            | {"correct": True}
-            for number, pair in enumerate(made)
-        ]
-    )
+    return tokenize_pairs(pairs, encode, words.eos_token_id, 512, RecordSettings()).table
 
 
 def write_gpt2(folder: Path) -> None:

@@ -77,7 +77,7 @@ def test_every_training_command(
     )
     monkeypatch.setenv("WANDB_MODE", "offline")
     commands = [line for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S) for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 10
     for command in commands:
         words = shlex.split(command.replace("RECIPE.yaml", str(recipe)).replace("BEST", str(tmp_path / "best")))
         out = [f"out={tmp_path / 'runs'}"]

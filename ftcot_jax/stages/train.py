@@ -52,7 +52,7 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
             with place.store.exclusive(name):
                 missing = _missing(place, group, name)
                 if missing:
-                    failures |= _train_group(place, missing, Path(place.folder / "pools" / name))
+                    failures |= _train_group(place, group, missing, Path(place.folder / "pools" / name))
     if failures:
         first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
         raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
@@ -93,8 +93,12 @@ def _architecture(job: Job) -> str:
     return digest(job.student.identity)
 
 
-def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
-    """Runs one pool; returns why trials failed, by name."""
+def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], folder: Path) -> dict[str, str]:
+    """Runs one pool; returns why trials failed, by name.
+
+    Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained: so a run that was
+    killed after some of them computes the others exactly as it would have.
+    """
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
     for name, table in tables.items():
@@ -122,7 +126,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
         if place.processes.count > 1:  # params come to process 0 alone, which joins them with its own copy
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
-        listener = _Listener(place, {job.key: job for job in jobs}, folder, update, own)
+        listener = _Listener(place, {job.key: job for job in missing}, folder, update, own)
         pool = Pool(
             student,
             _architecture(jobs[0]),
@@ -135,6 +139,7 @@ def _train_group(place: Place, jobs: list[Job], folder: Path) -> dict[str, str]:
             frozen,
             place.processes,
             _meter(student, mesh, settings),
+            finished={job.key for job in jobs} - {job.key for job in missing},
         )
         try:
             pool.run()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,6 +77,8 @@ class Pool:
       frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
       processes: those that share the mesh; each runs the same pool of the same trials.
       meter: tells the utilisation of the devices; None for not telling.
+      finished: keys of trials that an earlier run has handed over: the shapes are chosen for them too, so that the
+        others are computed exactly as they would have been, but they are not trained again.
 
     Raises:
       UsageError: one of several processes has no device in the mesh.
@@ -95,11 +97,12 @@ class Pool:
         frozen: Params | None = None,
         processes: Processes = ALONE,
         meter: Meter | None = None,
+        finished: Collection[str] = (),
     ) -> None:
         self._meter = meter
         self._frozen, self._processes = frozen, processes
         self._ballot = Ballot(mesh, processes)
-        self._queue = collections.deque(trials)
+        self._queue = collections.deque(trial for trial in trials if trial.key not in finished)
         self._mesh, self._options, self._listener = mesh, options, listener
         self._rules = student.sharding_rules
         share = mesh.shape["data"] * mesh.shape["fsdp"]

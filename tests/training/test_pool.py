@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from ftcot_jax.errors import Preempted
-from ftcot_jax.records.plan import TrialData
+from ftcot_jax.records.plan import Planner, TrialData
 from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.optimizer import Hyper
@@ -89,11 +90,24 @@ def run(
     every: int | None = None,
     mesh: MeshSettings | None = None,
     processes: Processes = ALONE,
+    finished: Collection[str] = (),
     **more: Any,
 ) -> Recorder:
     options = PoolOptions(slots, "map", CheckpointSettings(minutes=1e9, steps=every), folder, None, **more)
     devices = make_mesh(mesh or MeshSettings())
-    Pool(STUDENT, "tiny", TABLE, trials, devices, options, recorder, recorder.lines.append, processes=processes).run()
+    pool = Pool(
+        STUDENT,
+        "tiny",
+        TABLE,
+        trials,
+        devices,
+        options,
+        recorder,
+        recorder.lines.append,
+        processes=processes,
+        finished=finished,
+    )
+    pool.run()
     return recorder
 
 
@@ -195,9 +209,10 @@ def test_kill_dash_nine_at_random_steps(tmp_path: Path) -> None:
                     os.kill(os.getpid(), 9)
                 Killed.steps += 1
         Killed.steps = 0
-        left = [t for t in test_pool.make_trials(test_pool.LONG) if not Path(f"{sys.argv[1]}/{t.key}.npz").exists()]
-        if left:
-            test_pool.run(Path(sys.argv[1]), Killed(), left, every=2)
+        trials = test_pool.make_trials(test_pool.LONG)
+        done = {trial.key for trial in trials if Path(f"{sys.argv[1]}/{trial.key}.npz").exists()}
+        if len(done) < len(trials):
+            test_pool.run(Path(sys.argv[1]), Killed(), trials, every=2, finished=done)
         """
     )
     whole = run(tmp_path / "undisturbed", Recorder(), make_trials(LONG))
@@ -209,6 +224,19 @@ def test_kill_dash_nine_at_random_steps(tmp_path: Path) -> None:
     assert codes == [-9] * 20 + [0]
     done = {key: dict(np.load(tmp_path / f"{key}.npz")) for key in whole.done}
     assert_same(done, whole.done)
+
+
+def test_trials_left_over_are_computed_in_the_shapes_of_all(tmp_path: Path) -> None:
+    """A run that goes on with the short records' trial alone would pack them in shorter rows, and round otherwise."""
+    short = np.argsort(TABLE.lengths, kind="stable")[:6]
+    longer, left = make_trials((3, 4))
+    left = dataclasses.replace(left, data=TrialData(short, seed=5, batch_examples=4))
+    whole = run(tmp_path / "whole", Recorder(), [longer, left], slots=1)
+    rest = run(tmp_path / "rest", Recorder(), [longer, left], slots=1, finished={longer.key})
+    assert list(rest.done) == [left.key]
+    assert_same(rest.done[left.key], whole.done[left.key])
+    both, alone = (Planner.for_trials(TABLE, [t.data for t in trials], width=8) for trials in ([longer, left], [left]))
+    assert both.shapes != alone.shapes  # so that there was something to get wrong
 
 
 def test_a_diverging_trial_is_recorded_and_replaced(undisturbed: tuple[Recorder, Path], tmp_path: Path) -> None:
