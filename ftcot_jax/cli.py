@@ -28,7 +28,7 @@ app.add_typer(bench_app, name="bench")
 
 Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
-Out = Annotated[str | None, typer.Option(help="Output folder, local or gs://; default: runs/NAME.")]
+Out = Annotated[str | None, typer.Option(help="Output folder; default: runs/NAME.")]
 Debug = Annotated[bool, typer.Option(help="Show the stack trace of an error.")]
 
 

@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the output folder and the report.")
-    out: str | None = Field(None, description="Output folder, local or gs://; default: runs/NAME.")
+    out: str | None = Field(None, description="Output folder; default: runs/NAME.")
     seed: int = Field(0, ge=0, description="Seed of every part that has none of its own.")
     task: TaskSettings
     teacher: TeacherSettings | None = Field(None, description="Needed unless the template uses no rationale.")

@@ -65,28 +65,32 @@ def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
         write_atomically(folder / f"{recipe.name}.yaml", text)
-    _keep_programs(folder)
+    _keep_programs()
     return Place(folder, say if processes.lead else lambda line: None, processes)
 
 
-def _keep_programs(folder: epath.Path) -> None:
+def _keep_programs() -> None:
     """Turns the cache of compiled programs on: the user's own, so that runs share it, whatever their folders.
 
-    A run in a bucket keeps them there, for the machine it goes on with after a preemption has an empty disk.
-    JAX_COMPILATION_CACHE_DIR goes before both.
+    JAX_COMPILATION_CACHE_DIR goes before it.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        remote = "://" in str(folder)
-        jax.config.update(
-            "jax_compilation_cache_dir", os.fspath(folder / "compiled" if remote else cache_folder() / "compiled")
-        )
+        jax.config.update("jax_compilation_cache_dir", os.fspath(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
 
 
 def _folder(recipe: Recipe) -> epath.Path:
+    """The run's folder.
+
+    Raises:
+      UsageError: it is in a bucket. Students, logs and reports are written through the file system, and a bucket's
+        address would make them a local folder of that name.
+    """
     if "://" in recipe.folder:
-        return epath.Path(recipe.folder)
+        raise UsageError(
+            f"out={recipe.folder}: a run cannot write to a bucket yet; mount it (gcsfuse) and give its folder"
+        )
     return epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
 
 
