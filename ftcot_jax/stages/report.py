@@ -22,7 +22,7 @@ from ftcot_jax.sweeps.paired_table import paired_table
 from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity, plot_accuracy_over_epochs
 from ftcot_jax.sweeps.results import TrialResult, arms
 from ftcot_jax.sweeps.tables import arm_table, epoch_table, markdown, time_table, trial_csv, writing_table
-from ftcot_jax.tasks.templates import get_template
+from ftcot_jax.tasks.templates import Template, get_template
 from ftcot_jax.teacher.completion import read_completions
 
 
@@ -84,21 +84,16 @@ def _result(place: Place, job: Job) -> TrialResult | None:
     if step is None or scores is None or (trained is None and job.trains):
         return None
     before = find_scores(place, job, 0) if job.trains else None
-    select, template = job.spec.recipe.select, place.template(job.spec.recipe)
-    return TrialResult(
-        name=job.spec.name,
-        arm=job.spec.arm,
-        diversity=select.diversity if template.has_rationale else None,
-        per_question=select.per_question,
-        has_rationale=template.has_rationale,
-        asked=_asked(scores),
-        outcomes=read_outcomes(scores),
+    result = _scored(job.spec, place.template(job.spec.recipe), scores)
+    if not job.trains:
+        return result
+    return dataclasses.replace(
+        result,
         training=None if trained is None else trained.manifest["summary"],
-        scores=scores.manifest["summary"],
         before=None if before is None else before.manifest["summary"],
-        selection=dataclasses.asdict(job.records.selection.report) if job.trains else None,
-        chosen_by=job.spec.recipe.evaluate.selection if job.trains else "last",
-        epoch=round(job.epochs_at(step), 3) if job.trains else 0.0,
+        selection=dataclasses.asdict(job.records.selection.report),
+        chosen_by=job.spec.recipe.evaluate.selection,
+        epoch=round(job.epochs_at(step), 3),
         looks=_looks(place, job),
     )
 
@@ -107,10 +102,15 @@ def _api_result(place: Place, job: ApiJob) -> TrialResult | None:
     scores = find_api_scores(place, job)
     if scores is None:
         return None
-    select, template = job.spec.recipe.select, job.asking.template
+    return dataclasses.replace(_scored(job.spec, job.asking.template, scores), selection=job.selection)
+
+
+def _scored(spec: TrialRecipe, template: Template, scores: Artifact) -> TrialResult:
+    """What is known of any scored student, however it came about."""
+    select = spec.recipe.select
     return TrialResult(
-        name=job.spec.name,
-        arm=job.spec.arm,
+        name=spec.name,
+        arm=spec.arm,
         diversity=select.diversity if template.has_rationale else None,
         per_question=select.per_question,
         has_rationale=template.has_rationale,
@@ -119,7 +119,7 @@ def _api_result(place: Place, job: ApiJob) -> TrialResult | None:
         training=None,
         scores=scores.manifest["summary"],
         before=None,
-        selection=job.selection,
+        selection=None,
         chosen_by="last",
         epoch=0.0,
         looks=[],
@@ -136,7 +136,7 @@ def _looks(place: Place, job: Job) -> list[tuple[float, float]]:
     """Accuracy after each epoch scored, on the questions that epochs are chosen by."""
     part: Part = "validation" if job.spec.recipe.evaluate.selection == "best_on_validation" else "test"
     found = []
-    for step in sorted({*job.looks, job.steps}) if job.trains else ():
+    for step in sorted({*job.looks, job.steps}):
         scores = find_scores(place, job, step, part)
         if scores is not None:
             found.append((round(job.epochs_at(step), 2), float(scores.manifest["summary"]["accuracy"])))

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ftcot_jax.sweeps.results import ArmResult
 from ftcot_jax.sweeps.tables import epoch_curve
@@ -46,13 +47,7 @@ def plot_accuracy_over_diversity(arms: Sequence[ArmResult], title: str, stem: Pa
     axes.minorticks_off()
     axes.set_ylim(0, 104)
     axes.set_xlabel("diversity degree D (rationales sampled a question)")
-    axes.set_ylabel("held-out accuracy, %")
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    for suffix in (".svg", ".png"):
-        figure.savefig(stem.with_suffix(suffix), dpi=150)
-    plt.close(figure)
+    _write(figure, axes, title, stem)
     return True
 
 
@@ -70,6 +65,11 @@ def plot_accuracy_over_epochs(arms: Sequence[ArmResult], title: str, stem: Path)
         axes.plot(list(curve), [100 * value for value in curve.values()], "o-", ms=3, color=f"C{number}", label=arm.arm)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("epochs")
+    _write(figure, axes, title, stem)
+    return True
+
+
+def _write(figure: Figure, axes: Axes, title: str, stem: Path) -> None:
     axes.set_ylabel("held-out accuracy, %")
     axes.set_title(title)
     axes.grid(alpha=0.25)
@@ -77,7 +77,6 @@ def plot_accuracy_over_epochs(arms: Sequence[ArmResult], title: str, stem: Path)
     for suffix in (".svg", ".png"):
         figure.savefig(stem.with_suffix(suffix), dpi=150)
     plt.close(figure)
-    return True
 
 
 def _level(axes: Axes, arm: ArmResult, colour: str) -> None:
