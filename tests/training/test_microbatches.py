@@ -21,7 +21,7 @@ from tests.training.slot_runs import TABLE, run_slots, student_of
     ("family", "executor", "axes"),
     [
         ("gpt2", "map", {}),
-        ("t5", "vmap", {}),
+        pytest.param("t5", "vmap", {}, marks=pytest.mark.slow),
         pytest.param("gpt2", "vmap", {"data": 2, "fsdp": 2}, marks=pytest.mark.slow),
         pytest.param("t5", "map", {"data": 2, "fsdp": 2}, marks=pytest.mark.slow),
     ],

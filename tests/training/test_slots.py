@@ -32,7 +32,7 @@ ALIKE = RecordTable.from_rows(  # records of one length, so that every batch has
 )
 
 
-@pytest.mark.parametrize("executor", ["vmap", "map"])
+@pytest.mark.parametrize("executor", [pytest.param("vmap", marks=pytest.mark.slow), "map"])
 @pytest.mark.parametrize(
     "family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), pytest.param("t5", marks=pytest.mark.slow)]
 )
