@@ -142,7 +142,7 @@ class Hub:
 
     def _meet(self) -> None:
         """Answers all once they have come to one point; ends all if they are at different ones."""
-        waiting = {number: member.at for number, member in self._members.items() if member.at is not None}
+        waiting = {number: member.at for number, member in sorted(self._members.items()) if member.at is not None}
         points: dict[str, int] = {}
         for number, (what, _) in waiting.items():
             points.setdefault(what, number)
