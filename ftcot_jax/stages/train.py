@@ -165,7 +165,7 @@ def _meter(student: Student, mesh: Mesh, settings: TrainSettings) -> Meter | Non
 
 
 def _slots(settings: TrainSettings, trials: int, devices: int, trial_axis: int) -> int:
-    """Slots asked for, or one on a CPU (measured: more gain nothing there) and eight a device elsewhere."""
+    """Slots asked for, or one on a CPU, which a single student keeps busy, and eight a device elsewhere."""
     wanted = settings.slots or (1 if jax.default_backend() == "cpu" else 8 * devices)
     slots = min(wanted, trials)
     return math.ceil(slots / trial_axis) * trial_axis

@@ -68,8 +68,7 @@ class Checkpoints:
             self._checkpointer.save_checkpointables_async(
                 tick, {"state": state}, force=True, overwrite=True, custom_metadata=custom
             )
-            # On a CPU the saver reads the very buffers that the next step is about to overwrite. Waiting costs no
-            # more than copying them first would: both are bound by memory.
+            # On a CPU the saver reads the very buffers that the next step is about to overwrite.
             if jax.default_backend() == "cpu":
                 self._checkpointer.wait()
 

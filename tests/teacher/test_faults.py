@@ -215,7 +215,8 @@ def test_five_hundred_to_everything_sets_the_endpoint_aside(tmp_path: Path, monk
     assert_whole(sampled)
     assert server.bought_twice == 0
     gaps = [later - earlier for earlier, later in zip(server.times[:9], server.times[1:10], strict=True)]
-    assert sum(gap >= 0.05 for gap in gaps) >= 3, gaps  # the first wave is of 5 to 7, as its failures come back
+    # The wave is of six, one for each question, of which a slow machine may send one late, next to another's try.
+    assert sum(gap >= 0.05 for gap in gaps) >= 4, gaps
 
 
 @pytest.mark.parametrize(
