@@ -72,11 +72,12 @@ def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
 def _keep_programs() -> None:
     """Turns the cache of compiled programs on: the user's own, so that runs share it, whatever their folders.
 
-    JAX_COMPILATION_CACHE_DIR goes before it.
+    jax's own variables go before it: which folder, and how long a program must have taken to be worth keeping.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", os.fspath(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 import jax
@@ -57,6 +59,13 @@ class Compute:
     @property
     def activations(self) -> jnp.dtype:
         return jnp.dtype(self.dtype)
+
+    def exact(self) -> AbstractContextManager[Any]:
+        """Makes float32 mean float32: GPUs and TPUs would multiply in fewer bits by default.
+
+        Products of bfloat16 are exact in any case, and the compiler of TPU kernels refuses to be asked for more.
+        """
+        return jax.default_matmul_precision("float32") if self.dtype == "float32" else contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,19 +6,18 @@ Every method that takes params is pure and can be jitted, differentiated, and vm
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 from flax import nnx
 
-from ftcot_jax.errors import FtcotError, nearest
+from ftcot_jax.errors import FtcotError
+from ftcot_jax.students import text_ids
 from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
 from ftcot_jax.students.dropout import Dropout
 from ftcot_jax.students.family import (
@@ -66,7 +65,7 @@ class Student:
         self._family, self.config, self.tokenizer, self.compute = family, config, tokenizer, compute
         self.folder = folder
         self.context_length = int(family.context_length(config))
-        self.eos_id = self._end_token()
+        self.eos_id = text_ids.end_token(tokenizer, config, str(folder or "student.scratch"))
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         if compute.lora is not None:
             _ = self.adapted  # a wrong pattern is said at once
@@ -229,7 +228,7 @@ class Student:
         Returns:
           (R, L, E) after the last norm, ready for the head, in the compute dtype. Padding's are meaningless.
         """
-        with _exact(self.compute):
+        with self.compute.exact():
             return cast(Decoder, self._module("decoder", params)).hidden(
                 tokens_RxL, segments_RxL, positions_RxL, reads_RxL, dropout
             )
@@ -246,7 +245,7 @@ class Student:
 
         Takes what `hidden` takes; returns (R, S, E) for `target_hidden`. Encoder-decoders only.
         """
-        with _exact(self.compute):
+        with self.compute.exact():
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).source_hidden(
                 tokens_RxS, segments_RxS, positions_RxS, dropout
             )
@@ -281,7 +280,7 @@ class Student:
           (R, T, E) ready for the head, in the compute dtype.
         """
         reads_RxT = segments_RxT if reads_RxT is None else reads_RxT
-        with _exact(self.compute):
+        with self.compute.exact():
             return cast(EncoderDecoder, self._module("encoder_decoder", params)).target_hidden(
                 source_RxSxE,
                 source_segments_RxS,
@@ -324,7 +323,7 @@ class Student:
           length_B: (B,) int32, tokens of each that count.
           prefix: what a decoder has read before all of them, from `KVCache.as_prefix`.
         """
-        with _exact(self.compute):
+        with self.compute.exact():
             return self._module(self.kind, params).read(tokens_BxT, length_B, prefix)
 
     def extend(
@@ -343,31 +342,14 @@ class Student:
         Returns:
           (B, T, E) ready for the head, and the cache with the new tokens in it.
         """
-        with _exact(self.compute):
+        with self.compute.exact():
             return self._module(self.kind, params).extend(cache, tokens_BxT, positions_BxT)
 
     # Text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the token ids of each text, without special tokens added.
-
-        Raises:
-          FtcotError: a word is not in a from-scratch student's vocabulary.
-        """
-        backend = self.tokenizer.backend_tokenizer
-        try:
-            # the fast form leaves out where in the text a token was, which nothing here asks for
-            return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-        except Exception as error:  # the library raises bare Exception for a word it does not know
-            for text in texts:
-                for word in text.split():
-                    if backend.token_to_id(word) is None:
-                        hint = nearest(word, backend.get_vocab())
-                        raise FtcotError(
-                            f"the student's vocabulary lacks the word {word!r}{hint}, in {text[:80]!r}; "
-                            "build the student with every word of the task"
-                        ) from error
-            raise
+        """Returns the token ids of each text; as `text_ids.encode`."""
+        return text_ids.encode(self.tokenizer, texts)
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns what the student reads before it writes: an encoder's text ends with the end token."""
@@ -376,7 +358,7 @@ class Student:
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Returns the text of each list of token ids, special tokens left out."""
-        return self.tokenizer.backend_tokenizer.decode_batch([list(map(int, row)) for row in ids])
+        return text_ids.decode(self.tokenizer, ids)
 
     # Inside
 
@@ -413,18 +395,3 @@ class Student:
         if kind != self.kind:
             raise TypeError(f"{self.family} is of kind {self.kind}, and this method is for {kind}s")
         return cast(Writer, nnx.merge(self._graphdef_apart if are_apart(params) else self._graphdef, params))
-
-    def _end_token(self) -> int:
-        end = self.tokenizer.eos_token_id
-        end = self.config.eos_token_id if end is None else end
-        if not isinstance(end, int):
-            raise FtcotError(f"{self.folder or 'student.scratch'}: the tokenizer names no eos_token; add one")
-        return end
-
-
-def _exact(compute: Compute) -> ContextManager[Any]:
-    """Makes float32 mean float32: GPUs and TPUs would multiply in fewer bits by default.
-
-    Products of bfloat16 are exact in any case, and the compiler of TPU kernels refuses to be asked for more.
-    """
-    return jax.default_matmul_precision("float32") if compute.dtype == "float32" else contextlib.nullcontext()

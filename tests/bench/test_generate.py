@@ -56,7 +56,6 @@ def test_the_command_measures_and_says_so(completions: Path, written: Callable[[
         _measure(completions, written("t5"), said)
 
 
-@pytest.mark.slow
 @pytest.mark.parity
 def test_both_programs_write_the_same_texts(
     completions: Path, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch

@@ -10,10 +10,14 @@ from tests.stages.test_road import TINY, ftcot
 
 
 @pytest.mark.slow
-def test_a_second_process_with_another_folder_compiles_nothing_that_took_long(tmp_path: Path) -> None:
+def test_a_second_process_with_another_folder_compiles_nothing(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY)
-    env = {"FTCOT_CACHE": str(tmp_path / "cache"), "JAX_COMPILATION_CACHE_DIR": ""}
+    env = {
+        "FTCOT_CACHE": str(tmp_path / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": "",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every program, however busy the machine
+    }
     programs = []
     for out in ("one", "two"):
         ftcot("train", str(recipe), "sweep={}", "--out", str(tmp_path / out), env=env)
