@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
-from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.trial import Look, Looked, Trial
 
 VOCABULARY = 2000
 
@@ -91,10 +92,13 @@ class Listener:
 
     summary: dict[str, Any]
 
-    def look(self, trial: Trial, step: int, params: Any) -> None:
-        raise AssertionError("nothing is to be looked at")
+    def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+        return Looked()
 
-    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+    def keep(self, trial: Trial, step: int, params: Any) -> None:
+        raise AssertionError("nothing is to be kept")
+
+    def finished(self, trial: Trial, step: int, params: Any, summary: dict[str, Any]) -> None:
         self.summary = summary
 
     def failed(self, trial: Trial, reason: str) -> None:

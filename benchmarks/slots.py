@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
 from ftcot_jax.training.slots import empty_slots, refill
 from ftcot_jax.training.step import Executor, make_train_step, new_state
-from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.trial import Look, Looked, Trial
 
 SLOTS, EXECUTORS, TRIALS = (1, 2, 4, 8), ("vmap", "map"), 8
 VOCABULARY, RECORDS, EXAMPLES = 64, 512, 32
@@ -101,9 +102,12 @@ def step_seconds(student: Student, slots: int, executor: Executor, repeats: int)
 class Quiet:
     """Listens to a pool and keeps nothing."""
 
-    def look(self, trial: Trial, step: int, params: Any) -> None: ...
+    def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+        return Looked()
 
-    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None: ...
+    def keep(self, trial: Trial, step: int, params: Any) -> None: ...
+
+    def finished(self, trial: Trial, step: int, params: Any, summary: dict[str, Any]) -> None: ...
 
     def failed(self, trial: Trial, reason: str) -> None:
         raise RuntimeError(f"{trial.name}: {reason}")

@@ -54,9 +54,25 @@ class Rows(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="student")
-def lay_out(student: Student, own: Params, shared: Params | None) -> Weights:
-    """Returns the weights in the layout that the other functions here take."""
-    apart = _each_slot(student.for_writing, own)
+def lay_out(student: Student, own: Params, shared: Params | None, local_TxK: jax.Array) -> Weights:
+    """Returns the weights of some slots in the layout that the other functions here take.
+
+    Args:
+      student: whose.
+      own: params of all slots.
+      shared: params that they have in common.
+      local_TxK: the slots, K of each of T equal parts that the slots are cut into, numbered within the part. Each
+        part's are taken where they lie.
+    """
+    shares, chosen = local_TxK.shape
+
+    def take(leaf: jax.Array) -> jax.Array:
+        parts = leaf.reshape(shares, -1, *leaf.shape[1:])
+        if chosen == parts.shape[1]:
+            return leaf  # all of them, in order
+        return jax.vmap(lambda part, local_K: part[local_K])(parts, local_TxK).reshape(-1, *leaf.shape[1:])
+
+    apart = _each_slot(student.for_writing, jax.tree.map(take, own))
     return Weights(apart, None if shared is None else student.for_writing(shared))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.generation.board import Board, FinishReason, Text
 from ftcot_jax.generation.decode import lay_out, lay_out_one
-from ftcot_jax.generation.placement import mesh_of
+from ftcot_jax.generation.placement import mesh_of, slot_shares
 from ftcot_jax.generation.sampling import Sampling, sample_seed
 from ftcot_jax.generation.stop_strings import StopStrings
 from ftcot_jax.students.family import Params
@@ -92,7 +94,8 @@ def generate_many(
     Args:
       student: the architecture; its end token stops a text.
       params_S: the students' weights, every leaf with the slot axis first.
-      prompts_by_slot: for each slot its prompts, token ids, none empty; a slot without prompts is left alone.
+      prompts_by_slot: for each slot its prompts, token ids, none empty. Slots without prompts are left out, but for
+        those that another device's share needs beside its own.
       max_length: most tokens of prompt and text together, of all or one number a slot; the student's context also
         limits them. For an encoder-decoder, most tokens of each, the text's counted with its start token.
       max_new_tokens: most tokens of a text, end token included: of all, or one number a prompt for each slot.
@@ -109,11 +112,32 @@ def generate_many(
     Raises:
       FtcotError: a prompt is empty, or holds a token the student does not have.
     """
-    texts, results = _plan(student, prompts_by_slot, max_length, max_new_tokens, sampling)
-    weights, slots = lay_out(student, params_S, frozen), len(prompts_by_slot)
     mesh, end = mesh_of((params_S, frozen)), _NEVER if ignore_end else student.eos_id
-    board = Board(student, weights, slots, texts, batch_rows, sampling, end, StopStrings(student, stop), mesh)
-    return _finish(board, texts, results, on_progress)
+    shares = slot_shares(mesh, len(prompts_by_slot))
+    local_TxK = _writing_slots([bool(prompts) for prompts in prompts_by_slot], shares)
+    slots = (local_TxK + np.arange(shares)[:, None] * (len(prompts_by_slot) // shares)).ravel().tolist()
+    texts, results = _plan(
+        student,
+        [prompts_by_slot[slot] for slot in slots],
+        max_length if isinstance(max_length, int) else [max_length[slot] for slot in slots],
+        max_new_tokens if isinstance(max_new_tokens, int | None) else [max_new_tokens[slot] for slot in slots],
+        sampling,
+    )
+    weights = lay_out(student, params_S, frozen, local_TxK)
+    board = Board(student, weights, len(slots), texts, batch_rows, sampling, end, StopStrings(student, stop), mesh)
+    written = dict(zip(slots, _finish(board, texts, results, on_progress), strict=True))
+    return [written.get(slot, []) for slot in range(len(prompts_by_slot))]
+
+
+def _writing_slots(asked_S: Sequence[bool], shares: int) -> np.ndarray:
+    """Which slots write, (T, K) numbers within each of T shares: those that are asked, filled up to K in each.
+
+    K is a power of two or the whole share, as every K is a program.
+    """
+    asked_TxS = np.asarray(asked_S).reshape(shares, -1)
+    count, most = int(asked_TxS.sum(1).max()), asked_TxS.shape[1]
+    chosen = min(1 << max(count - 1, 0).bit_length(), most)
+    return np.sort(np.argsort(~asked_TxS, axis=1, kind="stable")[:, :chosen], axis=1)
 
 
 _NEVER = -2  # an end token that no student writes

@@ -29,6 +29,12 @@ def row_shares(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def slot_shares(mesh: Mesh | None, slots: int) -> int:
+    """Into how many parts the slots are cut over the mesh, each on devices of its own."""
+    shares = 1 if mesh is None else mesh.shape["trial"]
+    return shares if slots % shares == 0 else 1
+
+
 def place(mesh: Mesh | None, cache: Any) -> Any:
     """Inside a compiled function: pins every array of a cache to its place. An axis that does not divide is whole."""
     if mesh is None:

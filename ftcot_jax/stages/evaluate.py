@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
 from ftcot_jax.artifacts import Artifact
 from ftcot_jax.evaluation.asking import Part, questions_of
-from ftcot_jax.evaluation.score_student import score_student
+from ftcot_jax.evaluation.score_student import Due, Scores, score_student, score_students
 from ftcot_jax.progress import show_progress
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job, score_inputs
@@ -22,40 +25,100 @@ OUTCOMES = "outcomes.json"
 PREDICTIONS = "predictions.json"
 
 
+class Seated(NamedTuple):
+    """A job whose student is to be scored after `step` optimizer steps, and the slot it sits in."""
+
+    slot: int
+    job: Job
+    step: int
+
+
 def evaluate_params(place: Place, job: Job, step: int, params: Any, part: Part = "test") -> Artifact:
     """Scores of a job's student after `step` optimizer steps, asked with weights that are at hand."""
-    recipe = job.spec.recipe
-    data, asking = place.task(recipe), place.asking(recipe)
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        began = time.monotonic()
-        questions = questions_of(data, part, recipe.evaluate.questions, asking.shown)
+        began, due = time.monotonic(), _due(place, job, step, part)
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_student(
                 job.student,
-                jax.device_put(params),  # of several processes' training they are in the host's memory
-                data.task,
-                questions,
-                asking,
-                recipe.evaluate,
+                params,
+                due.task,
+                due.questions,
+                due.ask,
+                due.settings,
                 lambda done, total: update(done, total, ""),
-                epochs=job.epochs_at(step),
+                epochs=due.epochs,
             )
-        seconds = time.monotonic() - began
-        metadata = {
-            "base_model": job.student.architecture,
-            "dataset_key": data.task.key,
-            "finetune_key": job.key if job.trains else None,
-            "train_key": job.key if job.trains else None,
-            "epoch": int(job.epochs_at(step)) if job.trains else None,
-            "prediction_template": reference_name(asking.template.name),
-        }
-        write_completions(folder / PREDICTIONS, metadata, scores.completions)
-        (folder / OUTCOMES).write_text(json.dumps(scores.outcomes), encoding="utf-8")
-        return scores.summary | {"seconds": round(seconds, 3)}
+        return _write(folder, job, step, due, scores, time.monotonic() - began)
 
     with place.timed("evaluate"):
         return place.store.make("scores", score_inputs(place, job, step, part), build)
+
+
+def _due(place: Place, job: Job, step: int, part: Part) -> Due:
+    recipe = job.spec.recipe
+    data, asking = place.task(recipe), place.asking(recipe)
+    questions = questions_of(data, part, recipe.evaluate.questions, asking.shown)
+    return Due(data.task, questions, asking, recipe.evaluate, job.epochs_at(step))
+
+
+def _write(folder: epath.Path, job: Job, step: int, due: Due, scores: Scores, seconds: float) -> dict[str, Any]:
+    """Fills a score artefact and returns its summary."""
+    metadata = {
+        "base_model": job.student.architecture,
+        "dataset_key": due.task.key,
+        "finetune_key": job.key if job.trains else None,
+        "train_key": job.key if job.trains else None,
+        "epoch": int(job.epochs_at(step)) if job.trains else None,
+        "prediction_template": reference_name(due.ask.template.name),
+    }
+    write_completions(folder / PREDICTIONS, metadata, scores.completions)
+    (folder / OUTCOMES).write_text(json.dumps(scores.outcomes), encoding="utf-8")
+    return scores.summary | {"seconds": round(seconds, 3)}
+
+
+def evaluate_slots(place: Place, seated: Sequence[Seated], params_S: Any, frozen: Any, part: Part) -> None:
+    """Scores students side by side in their slots, those whose scores are not there yet.
+
+    All processes of the place call it, so that the devices of all are used; process 0 writes.
+
+    Args:
+      place: where.
+      seated: whom.
+      params_S: the weights of all slots, every leaf with the slot axis first, on whatever devices they are.
+      frozen: params that all slots share, where `params_S` holds adapters alone.
+      part: of the split, whose questions are asked.
+    """
+    with place.timed("evaluate"):
+        missing = [
+            number
+            for number, (_, job, step) in enumerate(seated if place.processes.lead else ())
+            if find_scores(place, job, step, part) is None
+        ]
+        wanted = [seated[number] for number in place.processes.decide(f"{part} scores", missing)]
+        alike: dict[int, list[Seated]] = {}
+        for one in wanted:  # of one architecture all, but perhaps not of one tokenizer
+            alike.setdefault(id(one.job.student), []).append(one)
+        for several in alike.values():
+            _evaluate_alike(place, several, params_S, frozen, part)
+
+
+def _evaluate_alike(place: Place, several: Sequence[Seated], params_S: Any, frozen: Any, part: Part) -> None:
+    due_S: list[Due | None] = [None] * len(jax.tree.leaves(params_S)[0])
+    for slot, job, step in several:
+        due_S[slot] = _due(place, job, step, part)
+    began, names = time.monotonic(), several[0].job.spec.name
+    if len(several) > 1:
+        names += f" and {len(several) - 1} more"
+    with show_progress(f"evaluate {names}") if place.processes.lead else contextlib.nullcontext() as update:
+        tell = None if update is None else lambda done, total: update(done, total, "")
+        scores_S = score_students(several[0].job.student, params_S, due_S, tell, frozen)
+    share = (time.monotonic() - began) / len(several)
+    for slot, job, step in several if place.processes.lead else ():
+        due, scores = due_S[slot], scores_S[slot]
+        assert due is not None and scores is not None  # noqa: PT018 (one fact: it was asked)
+        write = functools.partial(_write, job=job, step=step, due=due, scores=scores, seconds=share)
+        place.store.make("scores", score_inputs(place, job, step, part), write)
 
 
 def find_scores(place: Place, job: Job, step: int, part: Part = "test") -> Artifact | None:
@@ -63,17 +126,26 @@ def find_scores(place: Place, job: Job, step: int, part: Part = "test") -> Artif
     return place.store.find("scores", score_inputs(place, job, step, part))
 
 
-def evaluate_look(place: Place, job: Job, step: int, params: Any) -> None:
-    """Scores a student on the way, or at its end, as far as the recipe's selection of an epoch needs it.
+def evaluate_looks(place: Place, seated: Sequence[Seated], params_S: Any, frozen: Any) -> None:
+    """Scores students on the way, or at their end, as far as each recipe's selection of an epoch needs it.
 
     When the best epoch on validation is sought, the test questions are asked only of an epoch that is the best so
-    far: what is reported was never chosen by the test set.
+    far: what is reported was never chosen by the test set. Arguments as of `evaluate_slots`.
     """
-    if job.spec.recipe.evaluate.selection == "best_on_validation":
-        evaluate_params(place, job, step, params, "validation")
-        if step > 0 and best_step(place, job, step) != step:
-            return
-    evaluate_params(place, job, step, params)
+    validated = [one for one in seated if one.job.spec.recipe.evaluate.selection == "best_on_validation"]
+    if validated:
+        evaluate_slots(place, validated, params_S, frozen, "validation")
+    asked = [
+        number for number, (_, job, step) in enumerate(seated) if place.processes.lead and asks_test(place, job, step)
+    ]
+    asked = place.processes.decide("whom to ask test questions", asked)
+    evaluate_slots(place, [seated[number] for number in asked], params_S, frozen, "test")
+
+
+def asks_test(place: Place, job: Job, step: int) -> bool:
+    """Whether test questions are to be asked after `step` steps, those of validation having been."""
+    validated = job.spec.recipe.evaluate.selection == "best_on_validation"
+    return not validated or step == 0 or best_step(place, job, step) == step
 
 
 def selected_step(place: Place, job: Job) -> int | None:

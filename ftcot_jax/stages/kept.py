@@ -14,7 +14,7 @@ from etils import epath
 
 from ftcot_jax.artifacts import Artifact
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.stages.evaluate import best_step, evaluate_look, selected_step
+from ftcot_jax.stages.evaluate import best_step, selected_step
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.lora import save_adapter
@@ -28,19 +28,26 @@ def write_student(job: Job, params: Any, folder: epath.Path) -> None:
         save_adapter(job.student, params, Path(folder / "adapter"), str(job.spec.recipe.own_student.checkpoint))
 
 
-def look_and_keep(place: Place, job: Job, step: int, params: Any) -> None:
-    """Scores a student on the way or at its end; keeps its weights if they are the best so far and not the last."""
-    evaluate_look(place, job, step, params)
-    if job.spec.recipe.evaluate.selection == "last" or step == 0:
-        return
+def is_best_so_far(place: Place, job: Job, step: int) -> bool:
+    """Whether a student on its way, scored, has the best weights so far of one whose epoch is selected."""
+    selects = job.spec.recipe.evaluate.selection != "last"
+    return selects and 0 < step < job.steps and best_step(place, job, step) == step
+
+
+def keep_best(place: Place, job: Job, step: int, params: Any) -> None:
+    """Keeps the best weights so far in place of those they supersede."""
+
+    def build(folder: epath.Path) -> dict[str, Any]:
+        write_student(job, params, folder)
+        return {"epoch": round(job.data.epochs_at(step), 3)}
+
+    place.store.make("best", _inputs(job, step), build)
+    drop_superseded(place, job, step)
+
+
+def drop_superseded(place: Place, job: Job, step: int) -> None:
+    """Removes weights that were kept but are not the best of those scored up to `step`."""
     best = best_step(place, job, step)
-    if best == step < job.steps:
-
-        def build(folder: epath.Path) -> dict[str, Any]:
-            write_student(job, params, folder)
-            return {"epoch": round(job.data.epochs_at(step), 3)}
-
-        place.store.make("best", _inputs(job, step), build)
     for look in job.looks - {best}:
         superseded = place.store.find("best", _inputs(job, look))
         if superseded is not None:

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.kept import look_and_keep, write_student
+from ftcot_jax.stages.evaluate import Seated, evaluate_looks
+from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.fused_attention import require_platform
@@ -29,7 +30,7 @@ from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import TrainSettings
-from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.trial import Look, Looked, Trial
 from ftcot_jax.training.wandb_run import require_wandb
 
 METRICS = "metrics.jsonl"
@@ -126,7 +127,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
         if place.processes.count > 1:  # params come to process 0 alone, which joins them with its own copy
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
-        listener = _Listener(place, {job.key: job for job in missing}, folder, update, own)
+        listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own)
         pool = Pool(
             student,
             _architecture(jobs[0]),
@@ -180,21 +181,29 @@ def _executor(settings: TrainSettings) -> Any:
 class _Listener:
     """Turns what the pool tells into artefacts, scores and progress."""
 
-    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update, frozen: Any) -> None:
-        self._place, self._jobs, self._folder, self._update, self._frozen = place, jobs, folder, update, frozen
+    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update, frozen: Any, own: Any) -> None:
+        self._place, self._jobs, self._folder, self._update = place, jobs, folder, update
+        self._frozen, self._own = frozen, own  # what adapters belong to: over the mesh, and in this process alone
         self._steps = dict.fromkeys(jobs, 0)
         self._total = sum(job.steps for job in jobs.values())
         self._running: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, str] = {}
 
-    def look(self, trial: Trial, step: int, params: Any) -> None:
-        job = self._jobs[trial.key]
-        look_and_keep(self._place, job, step, job.student.join(self._frozen, params))
+    def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+        seated = [Seated(look.slot, self._jobs[look.trial.key], look.step) for look in due]
+        evaluate_looks(self._place, seated, params_S, self._frozen)
+        if not self._place.processes.lead:
+            return Looked()
+        return Looked(keep=[slot for slot, job, step in seated if is_best_so_far(self._place, job, step)])
 
-    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+    def keep(self, trial: Trial, step: int, params: Any) -> None:
+        job = self._jobs[trial.key]
+        keep_best(self._place, job, step, job.student.join(self._own, params))
+
+    def finished(self, trial: Trial, step: int, params: Any, summary: dict[str, Any]) -> None:
         self._running.pop(trial.key, None)
         job = self._jobs[trial.key]
-        params = job.student.join(self._frozen, params)
+        params = job.student.join(self._own, params)
 
         def build(folder: epath.Path) -> dict[str, Any]:
             write_student(job, params, folder)
@@ -203,8 +212,8 @@ class _Listener:
             (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return _training_summary(job, rows, summary)
 
+        drop_superseded(self._place, job, step)
         self._place.store.make("student", job.inputs, build)
-        look_and_keep(self._place, job, job.steps, params)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self._running.pop(trial.key, None)

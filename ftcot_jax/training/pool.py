@@ -42,7 +42,7 @@ from ftcot_jax.training.step import (
     new_state,
 )
 from ftcot_jax.training.trace import Trace
-from ftcot_jax.training.trial import Listener, Trial
+from ftcot_jax.training.trial import Listener, Look, Looked, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Pool:
       trials: what to train, in order.
       mesh: devices.
       options: slots, executor, checkpoints.
-      listener: told when a trial is looked at, finished or failed.
+      listener: looks at trials that are due, and is told when one finished or failed.
       say: receives warnings, one line each.
       frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
       processes: those that share the mesh; each runs the same pool of the same trials.
@@ -239,30 +239,36 @@ class Pool:
 
     def _attention_is_due(self) -> bool:
         """Whether a trial is to be looked at or has ended, or a free slot has a trial waiting."""
-        return any(
-            bool(self._queue) if seat is None else seat.step >= seat.trial.steps or seat.step in seat.trial.looks
-            for seat in self._seats
-        )
+        return any(bool(self._queue) if seat is None else _is_due(seat) for seat in self._seats)
 
     def _attend(self) -> None:
-        """Looks at trials that are due, hands over those that ended, and fills the free slots."""
-        for slot in range(len(self._seats)):
-            while (seat := self._seats[slot]) is not None or self._queue:
-                if seat is None:
+        """Fills the free slots, has all trials that are due looked at together, and hands over those that end."""
+        seen: set[Seat] = set()
+        while True:
+            for slot, seat in enumerate(self._seats):
+                if seat is None and self._queue:
                     self._seat(slot, self._queue.popleft(), None)
-                    continue
-                if seat.step in seat.trial.looks:
-                    self._look(slot, seat)
-                if seat.step < seat.trial.steps:
-                    break
-                self._finish(slot, seat)
-                self._leave(slot)
+            due = {slot: seat for slot, seat in enumerate(self._seats) if seat and seat not in seen and _is_due(seat)}
+            if not due:
+                return
+            seen |= set(due.values())
+            looked = self._look(due)
+            for slot, seat in due.items():
+                if seat.step >= seat.trial.steps or slot in looked.stop:
+                    self._finish(slot, seat)
+                    self._leave(slot)
+                elif slot in looked.keep:
+                    params = self._params(slot)
+                    if self._processes.lead:
+                        self._listener.keep(seat.trial, seat.step, params)
+                    self._processes.gather(f"{seat.trial.name} kept after step {seat.step}")
 
-    def _look(self, slot: int, seat: Seat) -> None:
-        params = self._params(slot)
-        if self._processes.lead:
-            self._listener.look(seat.trial, seat.step, params)
-        self._processes.gather(f"{seat.trial.name} looked at after step {seat.step}")
+    def _look(self, due: dict[int, Seat]) -> Looked:
+        """Has the listener look on every process, so that it may use all devices; process 0 decides what follows."""
+        looks = [Look(slot, seat.trial, seat.step) for slot, seat in due.items()]
+        looked = self._listener.look(looks, self._state.params)
+        keep, stop = self._processes.decide(f"looked at {len(looks)} trials", [looked.keep, looked.stop])
+        return Looked(keep, stop)
 
     def _finish(self, slot: int, seat: Seat) -> None:
         summary = self._reporter.summary(seat)
@@ -270,7 +276,7 @@ class Pool:
         summary |= {"packing_efficiency": efficiency.filled, "shared_token_share": efficiency.shared}
         params = self._params(slot)
         if self._processes.lead:
-            self._listener.finished(seat.trial, params, summary)
+            self._listener.finished(seat.trial, seat.step, params, summary)
         self._processes.gather(f"{seat.trial.name} finished")
 
     def _seat(self, slot: int, trial: Trial, state: SlotState | None, note: dict[str, Any] | None = None) -> None:
@@ -323,3 +329,7 @@ class Pool:
             trial = waiting[seat["key"]]
             self._queue.remove(trial)
             self._seat(slot, trial, take(saved, place), seat)
+
+
+def _is_due(seat: Seat) -> bool:
+    return seat.step >= seat.trial.steps or seat.step in seat.trial.looks

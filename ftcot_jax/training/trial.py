@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ftcot_jax.records.plan import TrialData
@@ -22,7 +22,7 @@ class Trial:
       hyper: the optimizer's numbers.
       steps: optimizer steps.
       initial: makes the initial weights of those that are trained.
-      looks: steps after which `Listener.look` is called; 0 is before training.
+      looks: steps on the way after which `Listener.look` is called; 0 is before training.
     """
 
     key: str
@@ -34,15 +34,44 @@ class Trial:
     looks: frozenset[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A trial that is due to be looked at: the slot it sits in, and how many steps it has taken."""
+
+    slot: int
+    trial: Trial
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """What is to be done after a look: the slots whose weights are to be kept, and those to be stopped early."""
+
+    keep: list[int] = dataclasses.field(default_factory=list)
+    stop: list[int] = dataclasses.field(default_factory=list)
+
+
 class Listener(Protocol):
     """Told what happens to trials; `params` are one trial's trained ones, on the device.
 
-    Of several processes only process 0 hears of looks and ends, with params in its memory, while the others wait.
+    Of several processes all hear of looks, progress and failures; `keep` and `finished` only process 0, with params
+    in its memory, while the others wait.
     """
 
-    def look(self, trial: Trial, step: int, params: Params) -> None: ...
+    def look(self, due: Sequence[Look], params_S: Params) -> Looked:
+        """Looks at all trials that are due at one moment, on their way and at their end.
 
-    def finished(self, trial: Trial, params: Params, summary: dict[str, Any]) -> None: ...
+        Args:
+          due: the trials; those that have taken all their steps end whatever is said of them.
+          params_S: trained params of all slots where the pool has them, every leaf with the slot axis first.
+
+        Returns:
+          What is to be done; of several processes process 0 decides.
+        """
+
+    def keep(self, trial: Trial, step: int, params: Params) -> None: ...
+
+    def finished(self, trial: Trial, step: int, params: Params, summary: dict[str, Any]) -> None: ...
 
     def failed(self, trial: Trial, reason: str) -> None: ...
 

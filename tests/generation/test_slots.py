@@ -103,7 +103,8 @@ def test_students_on_devices_of_their_own_send_each_other_nothing_but_whether_to
     student = written("gpt2")
     mesh = make_mesh(MeshSettings(trial=4, data=2))
     params = stack(students(student, 4))
-    weights = lay_out(student, jax.device_put(params, state_shardings(mesh, student.sharding_rules, params)), None)
+    places = state_shardings(mesh, student.sharding_rules, params)
+    weights = lay_out(student, jax.device_put(params, places), None, np.zeros((4, 1), np.int32))
     cache = new_cache(student, mesh, 4, 4, 64, 0)
     numbers = [np.zeros((4, 4), np.int32) for _ in range(3)]
     rows = Rows(*numbers, np.zeros((4, 4), np.uint32))  # type: ignore[arg-type]

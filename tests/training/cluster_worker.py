@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ftcot_jax.training import hub
 from ftcot_jax.training.cluster import join
 from ftcot_jax.training.processes import Processes
 from ftcot_jax.training.settings import MeshSettings
+from ftcot_jax.training.trial import Look, Looked
 from tests.training.test_pool import Recorder, make_trials, run
 
 
@@ -32,13 +34,17 @@ class Faulty(Recorder):
         super().__init__()
         self.folder, self.processes, self.fault, self.steps = folder, processes, fault, 0
 
-    def look(self, trial: Any, step: int, params: Any) -> None:
-        assert self.processes.lead
-        super().look(trial, step, params)
+    def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+        looked = super().look(due, params_S)
+        return looked if self.processes.lead else Looked()  # process 0 decides
 
-    def finished(self, trial: Any, params: Any, summary: dict[str, Any]) -> None:
+    def keep(self, trial: Any, step: int, params: Any) -> None:
         assert self.processes.lead
-        super().finished(trial, params, summary)
+        super().keep(trial, step, params)
+
+    def finished(self, trial: Any, step: int, params: Any, summary: dict[str, Any]) -> None:
+        assert self.processes.lead
+        super().finished(trial, step, params, summary)
         np.savez(self.folder / f"{trial.key}.npz", **self.done[trial.key])
 
     def progress(self, trial: Any, step: int, row: dict[str, Any]) -> None:

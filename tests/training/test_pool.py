@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.reporting import metrics_file
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
-from ftcot_jax.training.trial import Trial
+from ftcot_jax.training.trial import Look, Looked, Trial
 from tests.training.tiny import TinyStudent, make_records
 
 STUDENT = TinyStudent()
@@ -43,13 +43,25 @@ class Recorder:
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     lines: list[str] = dataclasses.field(default_factory=list)
 
-    def look(self, trial: Trial, step: int, params: Any) -> None:
-        self.looked.append((trial.key, step))
+    stop_early: dict[str, int] = dataclasses.field(default_factory=dict)
+    kept: dict[tuple[str, int], Any] = dataclasses.field(default_factory=dict)
+    ended_at: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def finished(self, trial: Trial, params: Any, summary: dict[str, Any]) -> None:
+    def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+        self.looked.extend((look.trial.key, look.step) for look in due)
+        assert len({look.slot for look in due}) == len(due)
+        assert max(look.slot for look in due) < len(jax.tree.leaves(params_S)[0])
+        stop = [look.slot for look in due if self.stop_early.get(look.trial.key) == look.step]
+        return Looked(keep=[look.slot for look in due if look.step == 3], stop=stop)
+
+    def keep(self, trial: Trial, step: int, params: Any) -> None:
+        self.kept[trial.key, step] = jax.device_get(params)
+
+    def finished(self, trial: Trial, step: int, params: Any, summary: dict[str, Any]) -> None:
         assert trial.key not in self.done
         assert 0 <= summary["input_wait_share"] <= 1
-        assert summary["examples"] == sum(len(trial.data.at(step)) for step in range(trial.steps))
+        assert summary["examples"] == sum(len(trial.data.at(taken)) for taken in range(step))
+        self.ended_at[trial.key] = step
         assert summary["seconds"] == pytest.approx(sum(summary["spent"].values()))
         assert min(summary["spent"].values()) > -1e-6
         assert 0 < summary["packing_efficiency"] <= 1
@@ -125,7 +137,9 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 def test_every_trial_finishes_and_is_looked_at(undisturbed: tuple[Recorder, Path]) -> None:
     recorder, folder = undisturbed
     assert sorted(recorder.done) == ["trial0", "trial1", "trial2", "trial3"]
-    assert sorted(recorder.looked) == sorted((f"trial{n}", step) for n in range(4) for step in (0, 3))
+    assert sorted(recorder.looked) == sorted((t.key, step) for t in make_trials() for step in (0, 3, t.steps))
+    assert sorted(recorder.kept) == [(f"trial{n}", 3) for n in range(4)]
+    assert recorder.ended_at == {trial.key: trial.steps for trial in make_trials()}
     for trial in make_trials():
         rows = read_metrics(metrics_file(folder, trial))
         assert [row["step"] for row in rows] == list(range(trial.steps))
@@ -190,6 +204,38 @@ def test_resume_on_another_topology(
     )
 
 
+def test_trials_due_together_are_looked_at_together(tmp_path: Path) -> None:
+    moments: list[list[tuple[int, str, int]]] = []
+
+    class Moments(Recorder):
+        def look(self, due: Sequence[Look], params_S: Any) -> Looked:
+            moments.append([(look.slot, look.trial.key, look.step) for look in due])
+            return super().look(due, params_S)
+
+    run(tmp_path, Moments(), make_trials((5, 5, 4)))
+    assert moments == [
+        [(0, "trial0", 0), (1, "trial1", 0)],
+        [(0, "trial0", 3), (1, "trial1", 3)],
+        [(0, "trial0", 5), (1, "trial1", 5)],
+        [(0, "trial2", 0)],
+        [(0, "trial2", 3)],
+        [(0, "trial2", 4)],
+    ]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_a_trial_stopped_early_is_the_trial_on_its_way(
+    undisturbed: tuple[Recorder, Path], slots: int, tmp_path: Path
+) -> None:
+    """Its slot goes to the next trial; its weights are what anybody's were after that step, the others as ever."""
+    ours = run(tmp_path, Recorder(stop_early={"trial1": 3}), make_trials(), slots=slots)
+    assert ours.ended_at == undisturbed[0].ended_at | {"trial1": 3}
+    rows = read_metrics(metrics_file(tmp_path, make_trials()[1]))
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    expected = undisturbed[0].done | {"trial1": undisturbed[0].kept["trial1", 3]}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.done, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kill_dash_nine_at_random_steps(tmp_path: Path) -> None:
@@ -201,8 +247,8 @@ def test_kill_dash_nine_at_random_steps(tmp_path: Path) -> None:
         import numpy as np
         from tests.training import test_pool
         class Killed(test_pool.Recorder):
-            def finished(self, trial, params, summary):
-                super().finished(trial, params, summary)
+            def finished(self, trial, step, params, summary):
+                super().finished(trial, step, params, summary)
                 np.savez(f"{sys.argv[1]}/{trial.key}.npz", **self.done[trial.key])
             def progress(self, trial, step, row):
                 if int(sys.argv[2]) and Killed.steps == int(sys.argv[2]):
