@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ftcot_jax.generation.sampling import Sampling
 from ftcot_jax.tasks.templates import Template
@@ -47,6 +47,22 @@ class EvaluateSettings(BaseModel):
         description="Which epoch's student is reported: the last; the best on task.validation questions; or the best "
         "on the test set, as in the paper, which is optimistic and labelled so.",
     )
+
+    patience: int | None = Field(
+        None,
+        gt=0,
+        description="Stop training after so many scores in a row without a better one on the validation questions; "
+        "needs selection: best_on_validation. Default: never.",
+    )
+
+    @model_validator(mode="after")
+    def _patience_has_a_measure(self) -> EvaluateSettings:
+        if self.patience is not None and self.selection != "best_on_validation":
+            raise ValueError(
+                f"patience={self.patience} needs selection=best_on_validation, got {self.selection}; training is "
+                "stopped early by the validation questions alone"
+            )
+        return self
 
     @property
     def samples(self) -> int:

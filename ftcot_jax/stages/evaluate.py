@@ -17,7 +17,7 @@ from ftcot_jax.evaluation.asking import Part, questions_of
 from ftcot_jax.evaluation.score_student import Due, Scores, score_student, score_students
 from ftcot_jax.progress import show_progress
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.trials import Job, score_inputs
+from ftcot_jax.stages.trials import Job, last_step, score_inputs
 from ftcot_jax.tasks.templates import reference_name
 from ftcot_jax.teacher.completion import write_completions
 
@@ -152,18 +152,32 @@ def selected_step(place: Place, job: Job) -> int | None:
     """The step whose student is reported: the last, or the first of the best; None while scores are missing."""
     if job.spec.recipe.evaluate.selection == "last" or not job.trains:
         return job.steps
-    return None if unscored_steps(place, job) else best_step(place, job, job.steps)
+    return None if unscored_steps(place, job) else best_step(place, job, last_step(place, job))
 
 
 def unscored_steps(place: Place, job: Job) -> set[int]:
     """Steps whose scores a selected epoch needs and that are not there."""
-    return {*job.looks, job.steps} - {0} - set(_scored(place, job, job.steps))
+    last = last_step(place, job)
+    return {step for step in {*job.looks, last} if 0 < step <= last} - set(_scored(place, job, last))
 
 
 def best_step(place: Place, job: Job, until: int) -> int | None:
     """The first of the best steps up to `until` by the scores there are; None if there are none."""
     scored = _scored(place, job, until)
     return max(scored, key=lambda step: (scored[step], -step), default=None)
+
+
+def has_lost_patience(place: Place, job: Job, step: int) -> bool:
+    """Whether training is to be stopped after `step` steps: too many looks have passed since the best.
+
+    It follows from the trial's own scores up to there, so it is the same beside any others and after any kill.
+    """
+    patience = job.spec.recipe.evaluate.patience
+    if patience is None or step == 0:
+        return False
+    best = best_step(place, job, step)
+    assert best is not None  # the look at hand has been scored
+    return sum(best < look <= step for look in job.looks) >= patience
 
 
 def _scored(place: Place, job: Job, until: int) -> dict[int, float]:

@@ -10,7 +10,7 @@ from ftcot_jax.artifacts import Artifact
 from ftcot_jax.stages.evaluate import asks_test, evaluate_params, find_scores, selected_step, unscored_steps
 from ftcot_jax.stages.kept import selected_student
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.stages.trials import Job, find_student, last_step
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 
@@ -37,14 +37,14 @@ def evaluate(place: Place, jobs: Sequence[Job]) -> list[Artifact]:
 
 
 def _evaluate_trained(place: Place, job: Job) -> Artifact:
-    last = find_student(place, job)
+    student, last = find_student(place, job), last_step(place, job)
     selection = job.spec.recipe.evaluate.selection
-    if selection != "last" and last is not None and unscored_steps(place, job) == {job.steps}:
-        params = _load(job, last)  # trained without this selection, and no step but the last needs scores
+    if selection != "last" and student is not None and unscored_steps(place, job) == {last}:
+        params = _load(job, student)  # trained without this selection, and no step but the last needs scores
         if selection == "best_on_validation":
-            evaluate_params(place, job, job.steps, params, "validation")
-        if asks_test(place, job, job.steps):
-            evaluate_params(place, job, job.steps, params)
+            evaluate_params(place, job, last, params, "validation")
+        if asks_test(place, job, last):
+            evaluate_params(place, job, last, params)
     step = selected_step(place, job)
     scores = None if step is None else find_scores(place, job, step)
     if scores is not None:

@@ -16,7 +16,7 @@ from ftcot_jax.artifacts import Artifact
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.stages.evaluate import best_step, selected_step
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.stages.trials import Job, find_student, last_step
 from ftcot_jax.students.lora import save_adapter
 from ftcot_jax.students.save import save_student
 
@@ -47,6 +47,8 @@ def keep_best(place: Place, job: Job, step: int, params: Any) -> None:
 
 def drop_superseded(place: Place, job: Job, step: int) -> None:
     """Removes weights that were kept but are not the best of those scored up to `step`."""
+    if job.spec.recipe.evaluate.selection == "last":
+        return
     best = best_step(place, job, step)
     for look in job.looks - {best}:
         superseded = place.store.find("best", _inputs(job, look))
@@ -69,7 +71,7 @@ def selected_student(place: Place, job: Job) -> Artifact:
             f"'{job.spec.name}' was trained without evaluate.selection={selection}, so its epochs were not all scored: "
             f"delete {last.path} to train it again, or set evaluate.selection=last"
         )
-    if step == job.steps:
+    if step == last_step(place, job):
         return last
     best = place.store.find("best", _inputs(job, step))
     if best is None:

@@ -74,6 +74,8 @@ def _write(name: str, results: Sequence[TrialResult], missing: int, teachers: st
     trained = [row for row in results if row.training is not None]
     if trained:
         parts.append(f"## Training\n\n{_training_table(trained)}")
+        if stopped := _stopped(trained):
+            parts.append(stopped)
         parts.append(f"## Where the training time went\n\n{time_table(trained)}")
     return "\n".join(parts)
 
@@ -179,6 +181,17 @@ def _selection_label(results: Sequence[TrialResult]) -> str:
         "best_on_validation": "best epoch chosen on validation questions",
     }
     return "".join(f" ({words[rule]})" for rule in sorted(rules))
+
+
+def _stopped(results: Sequence[TrialResult]) -> str:
+    """A line for each trial that was stopped early; empty if none was."""
+    found = [(row, row.training) for row in results if row.training is not None and row.training.get("stopped_early")]
+    lines = [
+        f"- {row.name}: stopped early at epoch {training['epochs']:g}, its best epoch {row.epoch:g} is reported"
+        for row, training in found
+    ]
+    note = "Means by epoch are of the trials that were still in training.\n"
+    return "\n".join([*lines, "", note]) if lines else ""
 
 
 def _training_table(results: Sequence[TrialResult]) -> str:

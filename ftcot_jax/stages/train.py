@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
-from ftcot_jax.stages.evaluate import Seated, evaluate_looks
+from ftcot_jax.stages.evaluate import Seated, evaluate_looks, has_lost_patience
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
@@ -194,7 +194,10 @@ class _Listener:
         evaluate_looks(self._place, seated, params_S, self._frozen)
         if not self._place.processes.lead:
             return Looked()
-        return Looked(keep=[slot for slot, job, step in seated if is_best_so_far(self._place, job, step)])
+        return Looked(
+            keep=[slot for slot, job, step in seated if is_best_so_far(self._place, job, step)],
+            stop=[slot for slot, job, step in seated if has_lost_patience(self._place, job, step)],
+        )
 
     def keep(self, trial: Trial, step: int, params: Any) -> None:
         job = self._jobs[trial.key]
@@ -202,6 +205,10 @@ class _Listener:
 
     def finished(self, trial: Trial, step: int, params: Any, summary: dict[str, Any]) -> None:
         self._running.pop(trial.key, None)
+        self._total -= trial.steps - step
+        if step < trial.steps:
+            patience = self._jobs[trial.key].spec.recipe.evaluate.patience
+            self._place.say(f"train: {trial.name} stopped early after step {step}: no better in {patience} looks")
         job = self._jobs[trial.key]
         params = job.student.join(self._own, params)
 
@@ -210,7 +217,7 @@ class _Listener:
             log = metrics_file(self._folder, trial)
             rows = read_metrics(log)
             (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            return _training_summary(job, rows, summary)
+            return _training_summary(job, step, rows, summary)
 
         drop_superseded(self._place, job, step)
         self._place.store.make("student", job.inputs, build)
@@ -235,13 +242,14 @@ def speed(rows: Sequence[dict[str, Any]]) -> str:
     return f"{examples:.1f} examples/s, {tokens:.0f} tokens/s{share}"
 
 
-def _training_summary(job: Job, rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[str, Any]:
-    """What the report needs of a training run. Losses are means over the first and the last twentieth of it."""
+def _training_summary(job: Job, step: int, rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[str, Any]:
+    """What the report needs of a run of `step` steps. Losses are means over the first and the last twentieth of it."""
     share = max(1, len(rows) // 20)
     losses = [row["loss"] for row in rows]
     return {
-        "steps": job.steps,
-        "epochs": round(job.data.epochs_at(job.steps), 3),
+        "steps": step,
+        "stopped_early": step < job.steps,
+        "epochs": round(job.data.epochs_at(step), 3),
         "records": len(job.records.selection.chosen),
         "loss_first": sum(losses[:share]) / share,
         "loss_last": sum(losses[-share:]) / share,

@@ -84,7 +84,7 @@ class Job:
 
     @functools.cached_property
     def steps(self) -> int:
-        """Optimizer steps in all."""
+        """Optimizer steps planned; training may be stopped before them (`last_step`)."""
         train = self.spec.recipe.train
         return (train.steps or self.data.first_step(train.total_epochs)) if self.trains else 0
 
@@ -94,7 +94,7 @@ class Job:
 
     @property
     def looks(self) -> frozenset[int]:
-        """Steps after which the student is scored on the way; the last step is scored by the evaluate stage."""
+        """Steps on the way after which the student is scored; it is also scored at its end."""
         settings: EvaluateSettings = self.spec.recipe.evaluate
         looks = {0} if settings.before else set()
         if settings.look_epochs is not None and self.trains:
@@ -164,7 +164,18 @@ def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
         "student": student.fingerprint,
         "compute": dataclasses.asdict(student.compute),
     }
-    return Job(spec, student, records, inputs)
+    job = Job(spec, student, records, inputs)
+    return job if spec.recipe.evaluate.patience is None else dataclasses.replace(job, inputs=_stopping(place, job))
+
+
+def _stopping(place: Place, job: Job) -> dict[str, Any]:
+    """What decides the weights of a student that may be stopped early: also whatever decides its validation scores."""
+    settings = job.spec.recipe.evaluate
+    scored = score_inputs(place, job, 0, "validation")
+    how = {name: scored[name] for name in scored if name not in ("student", "step", "max_length")}
+    lengths = {"max_length": settings.max_length, "paper_lengths": settings.paper_lengths}
+    stopping = {"patience": settings.patience, "every_epochs": settings.look_epochs, **how, **lengths}
+    return job.inputs | {"stopping": stopping}
 
 
 def _prepare_untrained(place: Place, spec: TrialRecipe) -> Job:
@@ -203,3 +214,9 @@ def score_inputs(place: Place, job: Job, step: int, part: Part) -> dict[str, Any
 def find_student(place: Place, job: Job) -> Artifact | None:
     """The trained student of a job, if it is there."""
     return place.store.find("student", job.inputs)
+
+
+def last_step(place: Place, job: Job) -> int:
+    """Steps that training took: those planned, or those after which it was stopped early, as the student tells."""
+    student = None if job.spec.recipe.evaluate.patience is None or not job.trains else find_student(place, job)
+    return job.steps if student is None else int(student.manifest["summary"]["steps"])
