@@ -69,8 +69,15 @@ def test_the_plain_example_trains_what_one_process_trains(recipe: str, tmp_path:
         weights, expected = (load_file(at / "student" / "model.safetensors") for at in (ours, theirs))
         for key, value in expected.items():
             np.testing.assert_allclose(weights[key], value, rtol=1e-5, atol=1e-6)
-    scores = [path.name for path in (tmp_path / "two" / "artifacts").glob("scores-*")]
-    assert len(scores) == 2
+    written = [
+        {
+            path.parent.name: json.loads(path.read_text())["data"]
+            for path in (tmp_path / run).glob("artifacts/scores-*/p*")
+        }
+        for run in ("one", "two")
+    ]
+    assert len(written[0]) == 2
+    assert written[1] == written[0]  # of what both processes wrote together
 
 
 @pytest.mark.slow
