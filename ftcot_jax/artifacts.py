@@ -192,6 +192,30 @@ class Store:
         return self.exclusive(f"{kind}-{address(kind, inputs)}")
 
 
+class NotMade(FtcotError):
+    """What was looked for has not been made yet."""
+
+
+class LookedInto(Store):
+    """A store that is only looked into: it makes and locks nothing."""
+
+    def make(
+        self,
+        kind: str,
+        inputs: dict[str, Any],
+        build: Callable[[epath.Path], dict[str, Any] | None],
+    ) -> Artifact:
+        """Returns the artefact of these inputs.
+
+        Raises:
+          NotMade: it is not there.
+        """
+        found = self.find(kind, inputs)
+        if found is None:
+            raise NotMade(f"{kind}-{address(kind, inputs)} is not in {self.root} yet")
+        return found
+
+
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
     for path in folder.iterdir():
         if path.is_dir():

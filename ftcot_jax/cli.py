@@ -14,6 +14,7 @@ import typer
 
 from ftcot_jax.data_commands import data_app
 from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.sweep_commands import sweep_app
 
 app = typer.Typer(
     name="ftcot",
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(sweep_app, name="sweep")
 bench_app = typer.Typer(help="What this machine does, measured.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 

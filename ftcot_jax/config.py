@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
@@ -15,15 +16,15 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.evaluation.settings import EvaluateSettings
 from ftcot_jax.rationales.settings import SelectSettings
+from ftcot_jax.recipe_file import assign, read_recipe
 from ftcot_jax.records.tokenize import RecordSettings
 from ftcot_jax.students.api_settings import ApiStudentSettings
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.sweeps.grid import Point, SweepSettings, expand
 from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
-from ftcot_jax.tasks.templates import OwnTemplate
+from ftcot_jax.tasks.templates import OwnTemplate, get_template
 from ftcot_jax.teacher.settings import TeacherSettings
-from ftcot_jax.text_files import read_yaml
 from ftcot_jax.training.settings import MeshSettings, TrainSettings
 
 # The tags start with a dash, so that they can be told from keys when an error is explained.
@@ -31,6 +32,9 @@ TemplateChoice = Annotated[
     Annotated[str, Tag("-name")] | Annotated[OwnTemplate, Tag("-own")],
     Discriminator(lambda given: "-name" if isinstance(given, str) else "-own"),
 ]
+
+
+_OF_QUESTIONS = ("max_questions", "question_share", "subset_seed", "decontaminate")
 
 
 class Recipe(BaseModel):
@@ -102,9 +106,10 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[
       The recipe as written (with overrides), and its trials in grid order; a recipe without a grid has one.
 
     Raises:
-      UsageError: no such file, not YAML, an unknown key, or a value of the wrong kind.
+      UsageError: no such file, not YAML, an unknown key, a value of the wrong kind, an override that the grid undoes,
+        or two trials that are the same.
     """
-    raw = _read_recipe(path)
+    raw, given = read_recipe(path), []
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
@@ -113,22 +118,53 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"override '{override}': the value is not YAML ({_first_line(error)})") from error
-        _assign(raw, key, parsed, f"override '{override}'")
+        assign(raw, key, parsed, f"override '{override}'")
+        given.append(key)
     recipe = _validate(raw, path)
-    trials = [_trial(raw, point, path) for point in expand(recipe.sweep)]
-    names = [trial.name for trial in trials]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    points = expand(recipe.sweep, path)
+    _no_override_is_undone(given, points)
+    trials = [_trial(raw, point, path) for point in points]
+    names = collections.Counter(trial.name for trial in trials)
+    twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"{path}: sweep: two trials are called '{twice}'; the axes repeat a value")
+    first: dict[str, str] = {}
+    for trial in trials:
+        same = first.setdefault(_content(trial.recipe), trial.name)
+        if same != trial.name:
+            raise UsageError(
+                f"{path}: sweep: '{same}' and '{trial.name}' are the same trial; sweep.exclude one of them"
+            )
     return recipe, trials
+
+
+def _no_override_is_undone(keys: Sequence[str], points: Sequence[Point]) -> None:
+    for key in keys:
+        # The recipe's own seed stays that of teachers who are paid for, whatever the axes do.
+        if key != "seed" and all(key in point.overlay for point in points):
+            raise UsageError(
+                f"override '{key}' has no effect: the grid sets it in every trial; choose among its values by "
+                f"sweep.only='{{KEY: VALUE}}', or give other sweep.axes"
+            )
+
+
+def _content(recipe: Recipe) -> str:
+    """What decides a trial's result, as text; equal for trials that are the same."""
+    values = recipe.model_dump(mode="json")
+    if not get_template(recipe.template).has_rationale:
+        del values["teacher"]
+        values["select"] = {key: values["select"][key] for key in _OF_QUESTIONS}
+    return json.dumps(values, sort_keys=True)
 
 
 def _trial(raw: Mapping[str, Any], point: Point, path: str) -> TrialRecipe:
     overlaid = copy.deepcopy(dict(raw))
     overlaid["sweep"] = {}
     for key, value in point.overlay.items():
-        _assign(overlaid, key, value, f"{path}: sweep axis '{key}'")
+        assign(overlaid, key, value, f"{path}: sweep axis '{key}'", merge=True)
     recipe = _validate(overlaid, f"{path}: sweep point '{point.name}'")
+    if recipe.teacher is not None:
+        recipe = recipe.model_copy(update={"teacher": recipe.teacher.for_task(recipe.task.key)})
     return TrialRecipe(
         arm=point.arm or recipe.name, name=point.name or recipe.name, recipe=_with_seeds(recipe, raw.get("seed") or 0)
     )
@@ -147,23 +183,6 @@ def _with_seeds(recipe: Recipe, base_seed: int) -> Recipe:
             shared = part == "teacher" and settings.loopback is None
             parts[part] = settings.model_copy(update={"seed": base_seed if shared else recipe.seed})
     return recipe.model_copy(update=parts)
-
-
-def _read_recipe(path: str) -> dict[str, Any]:
-    if not Path(path).exists():
-        raise UsageError(f"{path}: no such recipe; `ls configs` shows those that come with the package")
-    return read_yaml(path)
-
-
-def _assign(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        if raw.get(section) is None:
-            raw[section] = {}
-        raw = raw[section]
-        if not isinstance(raw, dict):
-            raise UsageError(f"{where}: '{section}' is a value, not a section")
-    raw[last] = value
 
 
 def _validate(raw: Mapping[str, Any], where: str) -> Recipe:

@@ -84,6 +84,63 @@ def test_mistakes_are_one_line(recipe: str, override: str, message: str) -> None
     assert error.value.exit_code == 2
 
 
+def test_a_recipe_is_laid_over_its_base(recipe: str, tmp_path: Path) -> None:
+    (tmp_path / "above.yaml").write_text("base: small.yaml\nname: above\nteacher: {diversity: 8}\n")
+    (tmp_path / "top.yaml").write_text("base: above.yaml\ntrain: {steps: 3}\n")
+    whole, _ = load_recipe(str(tmp_path / "top.yaml"), ["train.batch.examples=2"])
+    assert (whole.name, whole.seed, whole.train.steps, whole.train.batch.examples) == ("above", 4, 3, 2)
+    assert whole.teacher is not None
+    assert (whole.teacher.loopback, whole.teacher.diversity) == ("weekday_tracking", 8)
+    (tmp_path / "above.yaml").write_text("base: top.yaml\n")
+    with pytest.raises(UsageError, match=r"above\.yaml: base: top\.yaml is based on this recipe in turn"):
+        load_recipe(str(tmp_path / "top.yaml"))
+    (tmp_path / "above.yaml").write_text("base: gone.yaml\n")
+    with pytest.raises(UsageError, match=r"above\.yaml: base: there is no recipe .*gone\.yaml"):
+        load_recipe(str(tmp_path / "top.yaml"))
+    (tmp_path / "above.yaml").write_text("base: [small.yaml]\n")
+    with pytest.raises(UsageError, match="base: the file name of another recipe"):
+        load_recipe(str(tmp_path / "top.yaml"))
+
+
+def test_sections_of_axes_are_laid_over_the_recipe(recipe: str) -> None:
+    tasks = "[{label: few, train_questions: 9}, {label: many, train_questions: 30}]"
+    _, trials = load_recipe(recipe, [f"sweep.axes=[{{task: {tasks}}}]", "task.test_questions=7"])
+    assert [trial.arm for trial in trials] == ["few", "many"]
+    assert [(trial.recipe.task.train_questions, trial.recipe.task.test_questions) for trial in trials] == [
+        (9, 7),
+        (30, 7),
+    ]
+    assert trials[0].recipe.task.key == "weekday_tracking"
+
+
+def test_published_completions_are_found_by_task(recipe: str) -> None:
+    changes = ["teacher={import: 'D_{task}.json'}", "sweep.axes=[{task.key: [addsub, svamp]}]"]
+    _, trials = load_recipe(recipe, changes)
+    assert [trial.recipe.teacher.import_path for trial in trials] == ["D_addsub.json", "D_svamp.json"]  # type: ignore[union-attr]
+
+
+def test_an_override_that_the_grid_undoes_is_an_error(recipe: str) -> None:
+    axes = "sweep.axes=[{method: [ft, ft_cot]}, {train.learning_rate: [1e-3, 1e-4]}]"
+    for override in ("train.learning_rate=1", "template=zs"):
+        with pytest.raises(UsageError, match=r"has no effect: the grid sets it in every trial; .*sweep\.only"):
+            load_recipe(recipe, [axes, override])
+    _, trials = load_recipe(recipe, [axes, "select.diversity=3"])  # ft_cot sets it, ft does not
+    assert [trial.recipe.select.diversity for trial in trials] == [3, 3, 1, 1]
+    assert len(load_recipe(recipe, [axes, "sweep.only={method: ft}"])[1]) == 2
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        "[{arm: [a, b], select.diversity: [2, 2]}]",
+        "[{method: [ft]}, {select.diversity: [1, 2]}]",  # answers only: D changes nothing
+    ],
+)
+def test_two_trials_that_are_the_same_are_named(recipe: str, axes: str) -> None:
+    with pytest.raises(UsageError, match=r"are the same trial; sweep\.exclude one of them"):
+        load_recipe(recipe, [f"sweep.axes={axes}"])
+
+
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such recipe"):
         load_recipe(str(tmp_path / "nowhere.yaml"))

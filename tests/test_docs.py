@@ -96,6 +96,7 @@ def test_every_training_command(
 def test_tables_name_what_there_is() -> None:
     cells = set(re.findall(r"`([a-z_]+)`", PAGE))
     assert set(TEMPLATE_NAMES) <= cells
-    assert set(SelectSettings.model_fields) - {"max_questions", "subset_seed", "decontaminate"} <= cells
-    for key in ("max_questions", "subset_seed", "decontaminate"):
+    of_questions = {"max_questions", "question_share", "subset_seed", "decontaminate"}
+    assert set(SelectSettings.model_fields) - of_questions <= cells
+    for key in of_questions:
         assert f"select.{key}" in PAGE

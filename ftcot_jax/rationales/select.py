@@ -103,10 +103,11 @@ class PairTable:
 def question_subset(train: Sequence[int], settings: SelectSettings) -> np.ndarray:
     """The training questions used: all, or a seeded permutation's first n, sorted (seed 0 is the paper's)."""
     ordered = np.array(sorted(train), np.int64)
-    if settings.max_questions is None:
+    if settings.max_questions is None and settings.question_share is None:
         return ordered
+    count = settings.max_questions or max(1, round((settings.question_share or 1) * len(ordered)))
     order = np.random.RandomState(settings.subset_seed).permutation(len(ordered))
-    return np.sort(ordered[order[: settings.max_questions]])
+    return np.sort(ordered[order[:count]])
 
 
 def select(table: PairTable, settings: SelectSettings, fits: np.ndarray | None = None) -> Selection:

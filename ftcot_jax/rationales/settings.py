@@ -17,6 +17,9 @@ class SelectSettings(BaseModel):
         gt=0,
         description="Train on so many questions: the paper's few-shot subset of the training split.",
     )
+    question_share: float | None = Field(
+        None, gt=0, le=1, description="In place of max_questions: such a share of the training questions, at least one."
+    )
     subset_seed: int = Field(0, ge=0, description="Which questions those are; 0 in the paper.")
     decontaminate: Literal["no", "text", "template"] = Field(
         "no", description="Leave out training questions whose text, or whose template, a test question has too."
@@ -58,4 +61,6 @@ class SelectSettings(BaseModel):
     def _lengths_fit(self) -> SelectSettings:
         if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
             raise ValueError("min_words is more than max_words")
+        if self.max_questions is not None and self.question_share is not None:
+            raise ValueError("give max_questions or question_share, not both")
         return self

@@ -32,7 +32,7 @@ from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
-from ftcot_jax.teacher.estimate import estimate
+from ftcot_jax.teacher.estimate import Estimate, estimate
 from ftcot_jax.teacher.export import export
 from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.plan import PromptPlan, plan_of
@@ -235,20 +235,29 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
     return sampled.completions, {"refused": len(sampled.refused)}
 
 
-def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
-    """What `collect_completions` would buy for these recipes, each purchase once; nothing is sent."""
-    lines = {}
+def purchases(place: Place, recipes: Iterable[Recipe]) -> dict[str, Estimate]:
+    """What `collect_completions` would buy for these recipes, each purchase once and named; nothing is sent."""
+    found: dict[str, tuple[str, Estimate]] = {}
     for recipe in recipes:
         data, teacher = place.task(recipe), recipe.teacher
         if teacher is not None and not teacher.import_path:
-            plan = _plan(place, recipe, teacher)
-            found = estimate(teacher, _asked(data), _ledger(place), plan=plan, dataset=data.task.key)
             key = digest(teacher.identity(), teacher.diversity, _identity(data))
-            lines[key] = [
-                f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}:",
-                *found.lines(),
-            ]
-    return "\n".join("\n  ".join(part) for part in lines.values()) or "nothing is sampled"
+            if key not in found:
+                plan = _plan(place, recipe, teacher)
+                bought = estimate(teacher, _asked(data), _ledger(place), plan=plan, dataset=data.task.key)
+                name = f"{data.task.key}, {teacher.model_name}, D={teacher.diversity}, seed {teacher.seed}"
+                found[key] = (name, bought)
+    return {f"{name} ({key})" if _is_twice(name, found) else name: bought for key, (name, bought) in found.items()}
+
+
+def _is_twice(name: str, found: dict[str, tuple[str, Estimate]]) -> bool:
+    return [known for known, _ in found.values()].count(name) > 1
+
+
+def estimate_sampling(place: Place, recipes: Iterable[Recipe]) -> str:
+    """`purchases` for a person."""
+    lines = [[f"{name}:", *bought.lines()] for name, bought in purchases(place, recipes).items()]
+    return "\n".join("\n  ".join(part) for part in lines) or "nothing is sampled"
 
 
 def _plan(place: Place, recipe: Recipe, teacher: TeacherSettings) -> PromptPlan:

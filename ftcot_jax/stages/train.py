@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import platform
 import shutil
 from collections.abc import Sequence
@@ -19,8 +18,9 @@ from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.stages.evaluate import Seated, evaluate_looks, has_lost_patience
+from ftcot_jax.stages.groups import architecture, program, slots
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
-from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job, find_student
 from ftcot_jax.students.fused_attention import require_platform
 from ftcot_jax.students.student import Student
@@ -48,8 +48,8 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
     if any(job.spec.recipe.train.wandb is not None for job in jobs):
         require_wandb()
     with place.timed("train"):
-        for group in _groups(jobs):
-            name = f"pool-{digest(*_program(group[0]))}"
+        for shared, group in _groups(jobs).items():
+            name = f"pool-{shared}"
             with place.store.exclusive(name):
                 missing = _missing(place, group, name)
                 if missing:
@@ -72,26 +72,12 @@ def _missing(place: Place, group: Sequence[Job], name: str) -> list[Job]:
     return [job for job in group if job.key in wanted]
 
 
-def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs by what decides the compiled program, in order of first appearance."""
+def _groups(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs by the name of their compiled program, in order of first appearance."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(digest(*_program(job)), []).append(job)
-    return list(groups.values())
-
-
-def _program(job: Job) -> tuple[Any, ...]:
-    """What jobs of one pool have in common: the compiled program, and the weights that none of them trains."""
-    train = job.spec.recipe.train
-    budget = job.data.budget
-    rows = None if budget is None else (budget.rows, budget.room)
-    base = None if job.student.compute.lora is None else job.student.fingerprint
-    optimizer, numbers = train.optimizer_parts
-    return (_architecture(job), optimizer, sorted(numbers), rows, train.batch.share_questions, base)
-
-
-def _architecture(job: Job) -> str:
-    return digest(job.student.identity)
+        groups.setdefault(program(job.spec.recipe.train, job.student, job.data.budget), []).append(job)
+    return groups
 
 
 def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], folder: Path) -> dict[str, str]:
@@ -107,7 +93,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
     trials = [job.trial(offsets[job.records.artifact.address]) for job in jobs]
     settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
     options = PoolOptions(
-        slots=_slots(settings, len(jobs), mesh.size, mesh.shape["trial"]),
+        slots=slots(settings, len(jobs), mesh.size, mesh.shape["trial"], jax.default_backend()),
         executor=_executor(settings),
         checkpoints=settings.checkpoints,
         folder=folder,
@@ -130,7 +116,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
         listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own)
         pool = Pool(
             student,
-            _architecture(jobs[0]),
+            architecture(student),
             table,
             trials,
             mesh,
@@ -163,13 +149,6 @@ def _meter(student: Student, mesh: Mesh, settings: TrainSettings) -> Meter | Non
     head = jax.eval_shape(student.head, student.shapes).shape
     peak = peak_flops(list(mesh.devices.flat), student.compute.dtype)
     return Meter(StepFlops.of(student.shapes_by_path, head), peak)
-
-
-def _slots(settings: TrainSettings, trials: int, devices: int, trial_axis: int) -> int:
-    """Slots asked for, or one on a CPU, which a single student keeps busy, and eight a device elsewhere."""
-    wanted = settings.slots or (1 if jax.default_backend() == "cpu" else 8 * devices)
-    slots = min(wanted, trials)
-    return math.ceil(slots / trial_axis) * trial_axis
 
 
 def _executor(settings: TrainSettings) -> Any:

@@ -44,6 +44,12 @@ def fetch(source: Source, mirror: str | None = None) -> Path:
     return _checked(file, source)
 
 
+def is_here(source: Source, mirror: str | None = None) -> bool:
+    """Whether `fetch` would find the file without the network."""
+    mirror = mirror or os.environ.get("FTCOT_MIRROR")
+    return ((Path(mirror) if mirror else cache_folder()) / source.place).is_file()
+
+
 def _download(source: Source, file: Path) -> None:
     url = f"{HOST}/{source.place}"
     try:

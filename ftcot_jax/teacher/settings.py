@@ -26,7 +26,10 @@ class TeacherSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     import_path: str | None = Field(
-        None, alias="import", description="Published completions (CompletionDataset JSON) in place of sampling."
+        None,
+        alias="import",
+        description="Published completions (CompletionDataset JSON) in place of sampling; {task} in the file's name "
+        "stands for task.key.",
     )
     endpoint: str | tuple[str, ...] | None = Field(
         None,
@@ -87,6 +90,12 @@ class TeacherSettings(BaseModel):
                 "at temperature 0 all rationales of a question are the same; raise it or set diversity to 1"
             )
         return self
+
+    def for_task(self, key: str) -> TeacherSettings:
+        """These settings with a task's key in the name of the file of completions."""
+        if self.import_path is None:
+            return self
+        return self.model_copy(update={"import_path": self.import_path.replace("{task}", key)})
 
     @property
     def model_name(self) -> str:

@@ -121,9 +121,15 @@ def peak_flops(devices: Sequence[Any], dtype: str) -> float | None:
     first = devices[0]
     if first.platform == "cpu":
         return _measured(first, dtype)
+    peak = peak_of_kind(first.device_kind, dtype)
+    return None if peak is None else peak * len(devices)
+
+
+def peak_of_kind(kind: str, dtype: str) -> float | None:
+    """As `peak_flops`, of one device that jax calls `kind`; a CPU's is not known."""
     column = 1 if dtype == "bfloat16" else 2
-    known = next((row[column] for row in _PEAKS if first.device_kind.startswith(str(row[0]))), None)
-    return None if known is None else 1e12 * float(known) * len(devices)
+    known = next((row[column] for row in _PEAKS if kind.startswith(str(row[0]))), None)
+    return None if known is None else 1e12 * float(known)
 
 
 def _measured(device: Any, dtype: str, size: int = 768, seconds: float = 0.1) -> float:

@@ -86,6 +86,11 @@ def test_question_subset_is_the_papers_rule() -> None:
         settings = SelectSettings(max_questions=4, subset_seed=seed)
         assert list(question_subset(train, settings)) == sorted(np.array(train)[order[:4]])
     assert list(question_subset(train, SelectSettings())) == list(train)
+    for share, count in ((0.5, 3), (0.01, 1), (1.0, 6)):
+        by_number = question_subset(train, SelectSettings(max_questions=count))
+        assert list(question_subset(train, SelectSettings(question_share=share))) == list(by_number)
+    with pytest.raises(ValueError, match="max_questions or question_share, not both"):
+        SelectSettings(max_questions=1, question_share=0.5)
 
 
 def test_majority_needs_no_gold_answers() -> None:

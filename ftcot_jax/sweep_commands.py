@@ -1,0 +1,40 @@
+"""The ``ftcot sweep`` commands: a recipe's whole grid, planned and run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+sweep_app = typer.Typer(help="A recipe's whole grid of trials.", no_args_is_help=True)
+
+Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
+Out = Annotated[str | None, typer.Option(help="Output folder; default: runs/NAME.")]
+
+
+@sweep_app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Out = None,
+    device: Annotated[str | None, typer.Option(help="v5e, h100, ...; default: what this machine has.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="How many of --device.")] = 1,
+    utilisation: Annotated[float, typer.Option(min=0.001, max=1, help="Assumed where no trial has finished.")] = 0.3,
+    price: Annotated[float | None, typer.Option(min=0, help="US dollars a device and hour.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """The trials, the programs they share, steps, time, memory and cost; nothing is bought, trained or written."""
+    import jax
+
+    from ftcot_jax.config import load_recipe
+    from ftcot_jax.stages.sweep_plan import plan_sweep
+    from ftcot_jax.sweeps.devices import named_device, this_machine
+
+    loaded, trials = load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])])
+    if device is not None:
+        jax.config.update("jax_platforms", "cpu")  # its shapes are reckoned anywhere; an accelerator may be at work
+    own = {trial.recipe.student.dtype for trial in trials if trial.recipe.student is not None}
+    target = this_machine(jax.devices(), sorted(own)) if device is None else named_device(device, devices)
+    found = plan_sweep(loaded, trials, target, utilisation, price)
+    print(found.as_json() if as_json else found.as_text())

@@ -1,0 +1,81 @@
+"""From a student's shapes to seconds and bytes: what training and answering take of a device, reckoned, not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ftcot_jax.sweeps.devices import Device
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def tree_bytes(shapes: Any) -> int:
+    """Bytes of a pytree of arrays or of their shapes."""
+    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def activation_bytes(
+    shapes: Mapping[str, Any], width: int, row_length: float, dtype: str, remat: str, attention: str
+) -> float:
+    """Bytes that the backward pass keeps of one token, about.
+
+    Counted are each matrix product's input and output, and attention's probabilities before and after the softmax
+    where the kernel keeps them.
+
+    Args:
+      shapes: the parameters' shapes by path, layers along the first axis.
+      width: E of the residual stream.
+      row_length: tokens of the rows that attention sees.
+      dtype: of the computation.
+      remat: as student.remat; "dots" keeps outputs of products only, "full" each layer's input.
+      attention: as student.attention; only "xla" keeps probabilities.
+    """
+    kept = probabilities = 0.0
+    for path, leaf in shapes.items():
+        if not path.endswith("/kernel"):
+            continue
+        layers, other = leaf.shape[0], math.prod(leaf.shape[1:]) / width
+        kept += layers * (other if remat == "dots" else other + width)
+        if path.endswith("/o/kernel"):
+            probabilities += 2 * layers * leaf.shape[1] * row_length
+            if remat == "full":
+                kept += layers * width
+    if remat == "full":
+        kept, probabilities = kept / 8, 0.0
+    return ITEM_BYTES[dtype] * (kept + (probabilities if attention == "xla" and remat == "none" else 0.0))
+
+
+def training_seconds(flops: float, device: Device, dtype: str, utilisation: float) -> float | None:
+    """Seconds that all the devices take for so many operations; None where their speed is not known."""
+    peak = device.peaks.get(dtype)
+    return None if peak is None else flops / (peak * device.count * utilisation)
+
+
+def writing_seconds(
+    texts: float, tokens: float, rows: int, weights: int, prompt_flops: float, device: Device, dtype: str, share: float
+) -> float | None:
+    """Seconds that one device takes to write texts; None where its speed is not known.
+
+    Each token of all rows needs the weights once from memory, and two operations a weight and row.
+
+    Args:
+      texts: how many.
+      tokens: of one, on average.
+      rows: written side by side.
+      weights: parameters that every token goes through.
+      prompt_flops: operations to read one prompt.
+      device: where.
+      dtype: of the computation.
+      share: of the device's bandwidth and arithmetic that is used.
+    """
+    peak, bandwidth = device.peaks.get(dtype), device.bandwidth
+    if peak is None or bandwidth is None:
+        return None
+    side_by_side = max(1.0, min(rows, texts))
+    token = max(ITEM_BYTES[dtype] * weights / bandwidth, 2 * weights * side_by_side / peak)
+    return (texts / side_by_side * tokens * token + texts * prompt_flops / peak) / share
