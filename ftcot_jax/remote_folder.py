@@ -7,9 +7,10 @@ sees it from then on, and a file can be created on condition that it is not ther
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import fsspec
@@ -65,6 +66,127 @@ def _holds(path: epath.Path, text: str) -> bool:
         return False  # another's, and gone again
 
 
+def sizes(folder: epath.Path) -> dict[str, int]:
+    """The bytes of every file below a folder, by its name there, in order; of a bucket in one request a thousand.
+
+    Raises:
+      FtcotError: the bucket cannot be reached.
+    """
+    if is_remote(folder):
+        with reaching(folder):
+            found = filesystem(folder).find(os.fspath(folder), detail=True)
+        prefix = os.fspath(folder).partition("://")[2] + "/"  # an empty folder finds what begins with its name
+        files = ((name, info) for name, info in sorted(found.items()) if name.startswith(prefix))
+        return {name.removeprefix(prefix): int(info["size"]) for name, info in files}
+    local = Path(folder)
+    paths = (path for path in sorted(local.rglob("*")) if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(local)): path.stat().st_size for path in paths}
+
+
+def upload(local: Path, remote: epath.Path, names: Iterable[str]) -> None:
+    """Copies files of a local folder into a remote one, several at a time; each appears there whole or not at all.
+
+    Raises:
+      FtcotError: the bucket cannot be reached or written to.
+    """
+    names = list(names)
+    if names:
+        with reaching(remote, writing=True):
+            here, there = [os.fspath(local / name) for name in names], [os.fspath(remote / name) for name in names]
+            filesystem(remote).put(here, there)
+
+
+def download(remote: epath.Path, local: Path, files: Mapping[str, int]) -> None:
+    """Copies files of a remote folder into a local one, where each appears whole or not at all.
+
+    Args:
+      remote: the folder they are in.
+      local: the folder they go to; made if it is not there.
+      files: their names below both, and their sizes in bytes.
+
+    Raises:
+      FtcotError: the bucket cannot be reached, or a file is not there or has another size.
+    """
+    if not files:
+        return
+    partials = {name: (local / name).with_name(f".{Path(name).name}.{uuid.uuid4().hex}.partial") for name in files}
+    try:
+        with reaching(remote):
+            here, there = [os.fspath(remote / name) for name in files], [os.fspath(path) for path in partials.values()]
+            filesystem(remote).get(here, there)
+        for name, partial in partials.items():
+            if partial.stat().st_size != files[name]:
+                raise FtcotError(f"{remote / name} has {partial.stat().st_size} bytes, not {files[name]}: damaged")
+            partial.replace(local / name)
+    except FileNotFoundError as error:
+        raise FtcotError(f"{remote}: a file of it is gone ({error})") from error
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def remove_tree(folder: epath.Path) -> None:
+    """Removes a folder and all below it, if it is there.
+
+    Raises:
+      FtcotError: the bucket cannot be reached.
+    """
+    with reaching(folder):
+        folder.rmtree(missing_ok=True)
+
+
+class Mirror:
+    """A bucket's copy of a local folder whose files grow; nothing to do where the two are one.
+
+    Args:
+      local: where the files are written.
+      remote: where they are kept.
+    """
+
+    def __init__(self, local: Path, remote: epath.Path) -> None:
+        self._local, self._remote = local, remote
+        self._apart = is_remote(remote)
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._there: dict[str, int] | None = None
+
+    def push(self) -> None:
+        """Copies up what is new or has changed. Files that an earlier process sent are known by their size.
+
+        Raises:
+          FtcotError: the bucket cannot be reached or written to.
+        """
+        if not self._apart:
+            return
+        if self._there is None:
+            self._there = sizes(self._remote)
+        now = self._states()
+        changed = [
+            name
+            for name, state in now.items()
+            if self._sent.get(name) != state and (name in self._sent or self._there.get(name) != state[0])
+        ]
+        upload(self._local, self._remote, changed)
+        self._sent = now
+
+    def pull(self) -> None:
+        """Replaces the local files by those of the bucket: of several machines, the last to push knows best.
+
+        Raises:
+          FtcotError: the bucket cannot be reached.
+        """
+        if not self._apart:
+            return
+        remove_tree(epath.Path(self._local))
+        self._there = sizes(self._remote)
+        download(self._remote, self._local, self._there)
+        self._sent = self._states()
+
+    def _states(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of every local file."""
+        states = ((name, (self._local / name).stat()) for name in sizes(epath.Path(self._local)))
+        return {name: (state.st_size, state.st_mtime_ns) for name, state in states}
+
+
 def filesystem(path: epath.Path) -> fsspec.AbstractFileSystem:
     """The client of a remote path's bucket.
 
@@ -96,9 +218,11 @@ def reaching(path: epath.Path, writing: bool = False) -> Iterator[None]:
     except Exception as error:  # the clients of Google, of HTTP and of the file system raise kinds of their own each
         if isinstance(error, FileExistsError) or (isinstance(error, FileNotFoundError) and not writing):
             raise
+        if not is_remote(path) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise  # this machine's own
         missing = isinstance(error, FileNotFoundError)
         reason = "no such bucket" if missing else " ".join(str(error).split())[:200] or type(error).__name__
         raise FtcotError(
-            f"{path}: cannot be reached ({reason}); see `ftcot doctor --out {path}`, then run the same command, which "
-            "goes on from here"
+            f"{path}: cannot be reached ({reason}); `ftcot doctor --out FOLDER` says more; then run the same command, "
+            "which goes on from here"
         ) from error

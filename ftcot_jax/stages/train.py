@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import platform
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from jax.sharding import Mesh
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.remote_folder import remove_tree
 from ftcot_jax.stages.kept import look_and_keep, write_student
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.stages.trials import Job, find_student
@@ -52,7 +52,7 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
             with place.store.exclusive(name):
                 missing = _missing(place, group, name)
                 if missing:
-                    failures |= _train_group(place, group, missing, Path(place.folder / "pools" / name))
+                    failures |= _train_group(place, group, missing, f"pools/{name}")
     if failures:
         first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
         raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
@@ -93,12 +93,13 @@ def _architecture(job: Job) -> str:
     return digest(job.student.identity)
 
 
-def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], folder: Path) -> dict[str, str]:
-    """Runs one pool; returns why trials failed, by name.
+def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name: str) -> dict[str, str]:
+    """Runs one pool in the run's folder of that name; returns why trials failed, by name.
 
     Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained: so a run that was
     killed after some of them computes the others exactly as it would have.
     """
+    folder, saves, logs = place.local / name, place.folder / name / "checkpoints", _Logs(place, name)
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
     for name, table in tables.items():
@@ -110,7 +111,9 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
         executor=_executor(settings),
         checkpoints=settings.checkpoints,
         folder=folder,
-        board=Path(place.folder / "tensorboard"),
+        board=place.local / "tensorboard",
+        saves=saves,
+        before_saving=logs.push,
         wandb=settings.wandb,
         profile_steps=settings.profile_steps,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
@@ -127,6 +130,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
         listener = _Listener(place, {job.key: job for job in missing}, folder, update, own)
+        logs.pull()
         pool = Pool(
             student,
             _architecture(jobs[0]),
@@ -145,9 +149,10 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
             pool.run()
         finally:
             place.add_training(pool.clock.read())
+            logs.push_all()  # also before the machine goes
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
+        remove_tree(saves)  # every trial ended: nothing is left to resume
     return listener.failures
 
 
@@ -175,6 +180,36 @@ def _executor(settings: TrainSettings) -> Any:
     if settings.slot_executor != "auto":
         return settings.slot_executor
     return "map" if jax.default_backend() == "cpu" else "vmap"
+
+
+class _Logs:
+    """What a pool writes bit by bit on this machine, kept in the run's folder where that is a bucket.
+
+    A checkpoint goes on from metrics that the bucket has: they are copied up before it is saved, and fetched before
+    any is read.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        self._lead = place.processes.lead
+        self._metrics, self._board = place.mirror(f"{name}/metrics"), place.mirror("tensorboard")
+        self._rest = [place.mirror(f"{name}/wandb"), place.mirror(f"{name}/profile")]
+
+    def pull(self) -> None:
+        """Fetches the metrics as the last machine left them."""
+        if self._lead:
+            self._metrics.pull()
+
+    def push(self) -> None:
+        """Copies the metrics up so far."""
+        if self._lead:
+            self._metrics.push()
+            self._board.push()
+
+    def push_all(self) -> None:
+        """Copies up what is there at the end."""
+        self.push()
+        for mirror in self._rest if self._lead else ():
+            mirror.push()
 
 
 class _Listener:

@@ -48,13 +48,21 @@ from ftcot_jax.training.trial import Listener, Trial
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
     """How a pool runs; nothing here changes any trial's result but by rounding, except that of dropout where
-    `share_questions`."""
+    `share_questions`.
+
+    Attributes:
+      folder: where it logs, on this machine.
+      saves: where its checkpoints go, local or remote; below `folder` by default.
+      before_saving: called before a checkpoint is saved, to keep the logs that it goes on from.
+    """
 
     slots: int
     executor: Executor
     checkpoints: CheckpointSettings
     folder: Path
     board: Path | None
+    saves: epath.Path | None = None
+    before_saving: Callable[[], None] = lambda: None
     wandb: WandbSettings | None = None
     profile_steps: tuple[int, int] | None = None
     microbatches: int = 1
@@ -124,7 +132,7 @@ class Pool:
         where = processes.decide("input", where_to_keep(options.input, table, mesh))
         self._input = make_input(where, table, self._planner, data, options.slots, mesh)
         self._seats: list[Seat | None] = [None] * options.slots
-        places = epath.Path(options.folder / "checkpoints")
+        places = options.saves or epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
         self.clock = Clock()
         logs = Logs(options.folder, options.board, options.wandb, say)
@@ -303,6 +311,7 @@ class Pool:
         )
 
     def _save(self) -> None:
+        self._options.before_saving()
         seats = [None if seat is None else self._reporter.note(seat) for seat in self._seats]
         self._checkpoints.save(self._tick, self._state, {"slots": seats})
 
