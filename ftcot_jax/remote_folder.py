@@ -136,55 +136,64 @@ def remove_tree(folder: epath.Path) -> None:
 
 
 class Mirror:
-    """A bucket's copy of a local folder whose files grow; nothing to do where the two are one.
+    """A bucket's copy of logs that are written bit by bit in a local folder; nothing to do where the two are one.
+
+    Only what is named is copied: other files of the folder may be another process's, or older than the bucket's.
 
     Args:
-      local: where the files are written.
+      local: where the logs are written.
       remote: where they are kept.
     """
 
     def __init__(self, local: Path, remote: epath.Path) -> None:
         self._local, self._remote = local, remote
-        self._apart = is_remote(remote)
         self._sent: dict[str, tuple[int, int]] = {}
         self._there: dict[str, int] | None = None
 
-    def push(self) -> None:
-        """Copies up what is new or has changed. Files that an earlier process sent are known by their size.
+    def fetch(self, name: str) -> None:
+        """Replaces a local file by the bucket's, if that has one: of several machines, the last to push knows best.
+
+        Raises:
+          FtcotError: the bucket cannot be reached.
+        """
+        if not is_remote(self._remote):
+            return
+        path = self._remote / name
+        try:
+            with reaching(path):
+                size = path.stat().length
+        except FileNotFoundError:
+            return
+        download(self._remote, self._local, {name: size})
+        self._sent |= self._states([name])
+
+    def push(self, names: Iterable[str]) -> None:
+        """Copies up what has changed of these files and folders; what another process pushed is known by its size.
 
         Raises:
           FtcotError: the bucket cannot be reached or written to.
         """
-        if not self._apart:
+        names = list(names)
+        if not names or not is_remote(self._remote):
             return
         if self._there is None:
             self._there = sizes(self._remote)
-        now = self._states()
+        now = self._states(names)
         changed = [
             name
             for name, state in now.items()
             if self._sent.get(name) != state and (name in self._sent or self._there.get(name) != state[0])
         ]
         upload(self._local, self._remote, changed)
-        self._sent = now
+        self._sent |= now
 
-    def pull(self) -> None:
-        """Replaces the local files by those of the bucket: of several machines, the last to push knows best.
-
-        Raises:
-          FtcotError: the bucket cannot be reached.
-        """
-        if not self._apart:
-            return
-        remove_tree(epath.Path(self._local))
-        self._there = sizes(self._remote)
-        download(self._remote, self._local, self._there)
-        self._sent = self._states()
-
-    def _states(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of every local file."""
-        states = ((name, (self._local / name).stat()) for name in sizes(epath.Path(self._local)))
-        return {name: (state.st_size, state.st_mtime_ns) for name, state in states}
+    def _states(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Size and time of change of local files, those of folders too."""
+        files: list[Path] = []
+        for path in (self._local / name for name in names):
+            files += [path / inner for inner in sizes(epath.Path(path))] if path.is_dir() else [path]
+        there = ((file, file.stat()) for file in files if file.is_file())
+        return {str(file.relative_to(self._local)): (state.st_size, state.st_mtime_ns) for file, state in there}
 
 
 def filesystem(path: epath.Path) -> fsspec.AbstractFileSystem:

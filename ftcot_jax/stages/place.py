@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from ftcot_jax.artifacts import Store
 from ftcot_jax.config import Recipe
 from ftcot_jax.errors import UsageError
 from ftcot_jax.evaluation.asking import Asking
-from ftcot_jax.remote_folder import Mirror, filesystem, is_remote
+from ftcot_jax.remote_folder import Mirror, filesystem, is_remote, sizes, upload
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
@@ -60,8 +61,20 @@ class Place:
         return cache_folder() / "buckets" / f"{self.folder.name}-{digest(os.fspath(self.folder))}"
 
     def mirror(self, name: str) -> Mirror:
-        """The folder of that name below `local`, to be copied into the run's."""
+        """The logs in the folder of that name below `local`, to be kept in the run's."""
         return Mirror(self.local / name, self.folder / name)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local folder whose files are in the run's folder `name` afterwards."""
+        if not is_remote(self.folder):
+            folder = Path(self.folder / name)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+            upload(Path(temporary), self.folder / name, sizes(epath.Path(temporary)))
 
     def keep_at_home(self, what: str, instead: str) -> None:
         """Refuses what is paid for and known to one disk only, where the run's folder is a bucket.

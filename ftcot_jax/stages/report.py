@@ -40,15 +40,13 @@ def report(place: Place, recipe: Recipe, specs: Sequence[TrialRecipe], grid: Gri
         results = sorted((row for row in found if row is not None), key=lambda row: order[row.name])
         if not results:
             raise FtcotError(f"{place.folder}: none of the {len(grid)} trials is finished; run `ftcot run` first")
-        folder = place.local / "report"
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"{recipe.name}: {place.task(specs[0].recipe).task.key}"
-        text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
-        write_atomically(epath.Path(folder / "report.md"), text)
-        write_atomically(epath.Path(folder / "trials.csv"), trial_csv(results))
-        rows = [dataclasses.asdict(result) for result in results]
-        write_atomically(epath.Path(folder / "trials.json"), json.dumps(rows, indent=1))
-        place.mirror("report").push()
+        with place.writing("report") as folder:
+            text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
+            write_atomically(epath.Path(folder / "report.md"), text)
+            write_atomically(epath.Path(folder / "trials.csv"), trial_csv(results))
+            rows = [dataclasses.asdict(result) for result in results]
+            write_atomically(epath.Path(folder / "trials.json"), json.dumps(rows, indent=1))
         return text
 
 

@@ -105,13 +105,11 @@ def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     rows = _yields(place, specs)
     if not rows:
         return "\n".join(lines)
-    folder = place.local / "report"
-    folder.mkdir(parents=True, exist_ok=True)
     text = yield_markdown(rows)
-    write_atomically(epath.Path(folder / "yield.md"), text)
-    write_atomically(epath.Path(folder / "yield.json"), yield_json(rows))
-    plot_yield(rows, folder / "yield")
-    place.mirror("report").push()
+    with place.writing("report") as folder:
+        write_atomically(epath.Path(folder / "yield.md"), text)
+        write_atomically(epath.Path(folder / "yield.json"), yield_json(rows))
+        plot_yield(rows, folder / "yield")
     return "\n".join([*lines, "", text, f"report: {place.folder / 'report' / 'yield.md'}, .json, .svg and .png"])
 
 

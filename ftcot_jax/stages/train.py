@@ -27,7 +27,7 @@ from ftcot_jax.training.flops import Meter, StepFlops, peak_flops
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
-from ftcot_jax.training.reporting import metrics_file
+from ftcot_jax.training.reporting import Elsewhere, metrics_file
 from ftcot_jax.training.settings import TrainSettings
 from ftcot_jax.training.trial import Trial
 from ftcot_jax.training.wandb_run import require_wandb
@@ -99,7 +99,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
     Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained: so a run that was
     killed after some of them computes the others exactly as it would have.
     """
-    folder, saves, logs = place.local / name, place.folder / name / "checkpoints", _Logs(place, name)
+    folder, saves, bucket = place.local / name, place.folder / name / "checkpoints", _Bucket(place, name)
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
     for name, table in tables.items():
@@ -113,7 +113,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
         folder=folder,
         board=place.local / "tensorboard",
         saves=saves,
-        before_saving=logs.push,
+        elsewhere=bucket,
         wandb=settings.wandb,
         profile_steps=settings.profile_steps,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
@@ -130,7 +130,6 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
         listener = _Listener(place, {job.key: job for job in missing}, folder, update, own)
-        logs.pull()
         pool = Pool(
             student,
             _architecture(jobs[0]),
@@ -149,7 +148,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
             pool.run()
         finally:
             place.add_training(pool.clock.read())
-            logs.push_all()  # also before the machine goes
+            bucket.keep_all()  # also before the machine goes
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
         remove_tree(saves)  # every trial ended: nothing is left to resume
@@ -182,34 +181,29 @@ def _executor(settings: TrainSettings) -> Any:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
-class _Logs:
-    """What a pool writes bit by bit on this machine, kept in the run's folder where that is a bucket.
-
-    A checkpoint goes on from metrics that the bucket has: they are copied up before it is saved, and fetched before
-    any is read.
-    """
+class _Bucket(Elsewhere):
+    """Keeps a pool's logs in the run's folder, where that is a bucket; `place.local` is the bucket's stand-in."""
 
     def __init__(self, place: Place, name: str) -> None:
-        self._lead = place.processes.lead
-        self._metrics, self._board = place.mirror(f"{name}/metrics"), place.mirror("tensorboard")
-        self._rest = [place.mirror(f"{name}/wandb"), place.mirror(f"{name}/profile")]
+        self._pool, self._boards = place.mirror(name), place.mirror("tensorboard")
+        self._metrics_of: set[str] = set()
+        self._boards_of: set[str] = set()
 
-    def pull(self) -> None:
-        """Fetches the metrics as the last machine left them."""
-        if self._lead:
-            self._metrics.pull()
+    def going_on(self, metrics: Path, board: Path | None) -> None:
+        name = f"{metrics.parent.name}/{metrics.name}"
+        self._pool.fetch(name)
+        self._metrics_of.add(name)
+        if board is not None:
+            self._boards_of.add(board.name)
 
-    def push(self) -> None:
-        """Copies the metrics up so far."""
-        if self._lead:
-            self._metrics.push()
-            self._board.push()
+    def keep(self) -> None:
+        self._pool.push(sorted(self._metrics_of))
+        self._boards.push(sorted(self._boards_of))
 
-    def push_all(self) -> None:
-        """Copies up what is there at the end."""
-        self.push()
-        for mirror in self._rest if self._lead else ():
-            mirror.push()
+    def keep_all(self) -> None:
+        """Keeps what is there at the end, traces and Weights & Biases' own files too."""
+        self.keep()
+        self._pool.push(["wandb", "profile"])
 
 
 class _Listener:

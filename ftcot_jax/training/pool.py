@@ -29,7 +29,7 @@ from ftcot_jax.training.flops import Meter
 from ftcot_jax.training.input import InputChoice, make_input, where_to_keep
 from ftcot_jax.training.preemption import StopFlag, stop_when_asked
 from ftcot_jax.training.processes import ALONE, Processes
-from ftcot_jax.training.reporting import Launched, Logs, Reporter, Seat, Taken
+from ftcot_jax.training.reporting import HERE, Elsewhere, Launched, Logs, Reporter, Seat, Taken
 from ftcot_jax.training.settings import CheckpointSettings, WandbSettings
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
 from ftcot_jax.training.step import (
@@ -53,7 +53,7 @@ class PoolOptions:
     Attributes:
       folder: where it logs, on this machine.
       saves: where its checkpoints go, local or remote; below `folder` by default.
-      before_saving: called before a checkpoint is saved, to keep the logs that it goes on from.
+      elsewhere: where else the logs are kept.
     """
 
     slots: int
@@ -62,7 +62,7 @@ class PoolOptions:
     folder: Path
     board: Path | None
     saves: epath.Path | None = None
-    before_saving: Callable[[], None] = lambda: None
+    elsewhere: Elsewhere = HERE
     wandb: WandbSettings | None = None
     profile_steps: tuple[int, int] | None = None
     microbatches: int = 1
@@ -135,7 +135,7 @@ class Pool:
         places = options.saves or epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
         self.clock = Clock()
-        logs = Logs(options.folder, options.board, options.wandb, say)
+        logs = Logs(options.folder, options.board, options.wandb, say, options.elsewhere)
         self._trace = Trace(options.profile_steps if processes.lead else None, options.folder / "profile", say)
         self._taken = 0
         self._reporter = Reporter(logs, listener, self.clock, None if meter is None else meter.peak, processes.lead)
@@ -311,7 +311,7 @@ class Pool:
         )
 
     def _save(self) -> None:
-        self._options.before_saving()
+        self._options.elsewhere.keep()
         seats = [None if seat is None else self._reporter.note(seat) for seat in self._seats]
         self._checkpoints.save(self._tick, self._state, {"slots": seats})
 
