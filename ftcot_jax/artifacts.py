@@ -210,11 +210,11 @@ class Store:
     def remove(self, artifact: Artifact) -> None:
         """Removes an artefact that nothing needs any more; half of it is never found, whenever this is killed."""
         if artifact.copy is not None:
+            self._found.pop(artifact.name, None)
             with reaching(self.root):
                 (self.root / artifact.name / MANIFEST).unlink(missing_ok=True)
             remove_tree(artifact.path)
             remove_tree(epath.Path(artifact.copy))
-            self._found.pop(artifact.name, None)
             self._said.discard(artifact.name)
             return
         going = self.root / f".removed-{artifact.name}"
