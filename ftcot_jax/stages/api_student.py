@@ -127,9 +127,10 @@ def score_api_job(place: Place, job: ApiJob) -> Artifact:
 
     settings, recipe, inputs = job.settings, job.spec.recipe, job.inputs
     data = place.task(recipe)
-    folder = Path(place.folder / "api_students" / digest(inputs["student"], inputs["pairs"]))
+    folder = place.local / "api_students" / digest(inputs["student"], inputs["pairs"])
 
     def build(made: epath.Path) -> dict[str, Any]:
+        place.keep_at_home("what an API trains and answers", "set out to a folder of this machine")
         model, examples = _model(place, job, folder)
         with show_progress(f"evaluate {job.spec.name}") as update:
             scores = score_api_student(

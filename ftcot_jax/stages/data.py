@@ -24,7 +24,7 @@ from ftcot_jax.records.builder import read_records, write_records
 from ftcot_jax.records.manifest import Made
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import tokenize_pairs
-from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.stages.place import Place, digest, run_folder
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.scoring import Scoring
@@ -95,12 +95,12 @@ def export_completions(recipe: Recipe, specs: Sequence[TrialRecipe], to: Path) -
     Raises:
       UsageError: the trials have different teachers or tasks, or the file is of another kind.
     """
-    place = Place(epath.Path(recipe.folder), say)
+    place = Place(run_folder(recipe), say)
     found = {artifact.name: artifact for artifact in (collect_completions(place, spec.recipe) for spec in specs)}
     if len(found) > 1:
         raise UsageError(f"{recipe.name}: its trials have {len(found)} sets of completions; override what differs")
     (artifact,) = found.values()
-    file = read_completions(artifact.path / COMPLETIONS)
+    file = read_completions(artifact.on_disk(COMPLETIONS))
     return export(to, file.metadata, file.completions)
 
 
@@ -125,7 +125,7 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
             pairs = answer_pairs(data, template, asking.prompt_of)
             summary: dict[str, Any] = {"pairs": len(pairs)}
         else:
-            file = read_completions(source.path / COMPLETIONS)
+            file = read_completions(source.on_disk(COMPLETIONS))
             prefix = get_template(file.metadata.get("prediction_template") or "zs_cot").answer_prefix
             judged = judge(data, file.completions, prefix, recipe.scoring)
             pairs = rationale_pairs(data, judged, template, asking.prompt_of, own_answer)
@@ -144,7 +144,7 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
 
 def pair_table(place: Place, recipe: Recipe) -> PairTable:
     """The recipe's pairs, read once however many trials select from them."""
-    return _read_pair_table(str(curate(place, recipe).path / PAIRS), recipe.task, recipe.scoring)
+    return _read_pair_table(str(curate(place, recipe).on_disk(PAIRS)), recipe.task, recipe.scoring)
 
 
 def tokenize(place: Place, recipe: Recipe) -> Artifact:
@@ -185,7 +185,7 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     """
     artifact = tokenize(place, recipe)
     with place.timed("tokenize"):
-        table = _read_table(str(artifact.path / "records"), _made(place, recipe).model_dump_json())
+        table = _read_table(str(artifact.on_disk("records")), _made(place, recipe).model_dump_json())
         pairs = pair_table(place, recipe)
         records = {
             (int(sample), int(completion)): number
@@ -201,6 +201,11 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
     data = place.task(recipe)
     if teacher.import_path:
         return import_completions(Path(teacher.import_path), data.questions), {}
+    if teacher.loopback is None:
+        place.keep_at_home(
+            "what a teacher sells",
+            f"run `ftcot sample` with --out FOLDER on one machine and set teacher.import to its {COMPLETIONS}",
+        )
     ledger = _ledger(place)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     plan = _plan(place, recipe, teacher)
@@ -212,7 +217,7 @@ def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Coll
         if teacher.batch is not None:
             from ftcot_jax.teacher.batch_api import sample_by_batch  # the API's package is slow to import
 
-            files = Path(place.folder / "batches" / digest(teacher.identity()))
+            files = place.local / "batches" / digest(teacher.identity())
             sampled: Sampled = sample_by_batch(
                 teacher, teacher.batch, _asked(data), ledger, files, update, plan=plan, dataset=data.task.key, say=tell
             )
@@ -267,7 +272,7 @@ def _plan(place: Place, recipe: Recipe, teacher: TeacherSettings) -> PromptPlan:
 
 
 def _ledger(place: Place) -> Path:
-    return Path(place.folder / "ledger.sqlite")
+    return place.local / "ledger.sqlite"
 
 
 def _asked(data: TaskData) -> list[Question]:

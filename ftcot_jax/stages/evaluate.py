@@ -195,5 +195,5 @@ def _accuracy(scores: Artifact) -> float:
 
 def read_outcomes(scores: Artifact) -> list[int]:
     """How many texts of each question are right, in the order asked."""
-    outcomes: list[int] = json.loads((scores.path / OUTCOMES).read_text(encoding="utf-8"))
+    outcomes: list[int] = json.loads(scores.on_disk(OUTCOMES).read_text(encoding="utf-8"))
     return outcomes

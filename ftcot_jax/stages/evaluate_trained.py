@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ftcot_jax.artifacts import Artifact
@@ -57,6 +56,6 @@ def _evaluate_trained(place: Place, job: Job) -> Artifact:
 
 def _load(job: Job, kept: Artifact) -> Any:
     student = load_student(
-        StudentSettings(checkpoint=str(Path(kept.path / "student")), dtype=job.spec.recipe.own_student.dtype)
+        StudentSettings(checkpoint=str(kept.on_disk("student")), dtype=job.spec.recipe.own_student.dtype)
     )
     return student.load()

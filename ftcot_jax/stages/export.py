@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
-
-from etils import epath
 
 from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import UsageError, nearest
 from ftcot_jax.progress import say
 from ftcot_jax.stages.kept import selected_student
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, run_folder
 from ftcot_jax.stages.trials import prepare
 from ftcot_jax.students.export import export_student
 
@@ -49,6 +46,6 @@ def _trained(recipe: str, overrides: Sequence[str], trial: str | None) -> Path:
         raise UsageError(f"{recipe}: the grid has {len(specs)} trials; name one with --trial, as {names[0]!r}")
     if trial is not None and trial not in names:
         raise UsageError(f"--trial: {recipe} has no trial {trial!r}{nearest(trial, names)}")
-    place = Place(epath.Path(os.path.abspath(os.path.expanduser(loaded.folder))), say)
+    place = Place(run_folder(loaded), say)
     (job,) = prepare(place, [specs[0] if trial is None else specs[names.index(trial)]])
-    return Path(selected_student(place, job).path)
+    return Path(selected_student(place, job).on_disk("student"))

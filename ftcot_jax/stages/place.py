@@ -6,9 +6,12 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from etils import epath
 
@@ -16,10 +19,12 @@ from ftcot_jax.artifacts import Store
 from ftcot_jax.config import Recipe
 from ftcot_jax.errors import UsageError
 from ftcot_jax.evaluation.asking import Asking
+from ftcot_jax.remote_folder import Mirror, filesystem, is_remote, sizes, upload
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
 from ftcot_jax.tasks.exemplars import Exemplars, load_exemplars
+from ftcot_jax.tasks.fetch import cache_folder
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
@@ -49,8 +54,41 @@ class Place:
     _inner: float = 0.0
 
     @functools.cached_property
+    def local(self) -> Path:
+        """This machine's folder for what is written bit by bit: the run's own, or one that stands in for a bucket."""
+        if not is_remote(self.folder):
+            return Path(self.folder)
+        return cache_folder() / "buckets" / f"{self.folder.name}-{digest(os.fspath(self.folder))}"
+
+    def mirror(self, name: str) -> Mirror:
+        """The logs in the folder of that name below `local`, to be kept in the run's."""
+        return Mirror(self.local / name, self.folder / name)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local folder whose files are in the run's folder `name` afterwards."""
+        if not is_remote(self.folder):
+            folder = Path(self.folder / name)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+            upload(Path(temporary), self.folder / name, sizes(epath.Path(temporary)))
+
+    def keep_at_home(self, what: str, instead: str) -> None:
+        """Refuses what is paid for and known to one disk only, where the run's folder is a bucket.
+
+        Raises:
+          UsageError: it is.
+        """
+        if is_remote(self.folder):
+            raise UsageError(f"out={self.folder}: {what} is kept in files that a bucket cannot hold safely; {instead}")
+
+    @functools.cached_property
     def store(self) -> Store:
-        return Store(self.folder / "artifacts", self.say, self.processes.number)
+        local = self.local / "artifacts" if is_remote(self.folder) else None
+        return Store(self.folder / "artifacts", self.say, self.processes.number, local)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -125,6 +163,22 @@ class Place:
         if words and isinstance(recipe.template, str) and not get_template(recipe.template).trains:
             words += tuple(word for word in prompt_words(recipe.template) if word not in words)
         return _load_student(recipe.own_student.model_dump_json(), words)
+
+
+def run_folder(recipe: Recipe) -> epath.Path:
+    """Where the recipe's run writes: a folder of this machine, or one in a bucket.
+
+    Raises:
+      UsageError: it is at an address of another kind.
+      FtcotError: it is in a bucket and the package that reaches one is not installed.
+    """
+    if not is_remote(recipe.folder):
+        return epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
+    if not recipe.folder.startswith("gs://"):
+        raise UsageError(f"out={recipe.folder}: neither a folder nor a bucket's address, gs://BUCKET/FOLDER")
+    folder = epath.Path(recipe.folder)
+    filesystem(folder)
+    return folder
 
 
 @functools.lru_cache(maxsize=64)

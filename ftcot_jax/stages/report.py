@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
+
 from ftcot_jax.artifacts import Artifact, write_atomically
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.errors import FtcotError
@@ -38,14 +40,13 @@ def report(place: Place, recipe: Recipe, specs: Sequence[TrialRecipe], grid: Gri
         results = sorted((row for row in found if row is not None), key=lambda row: order[row.name])
         if not results:
             raise FtcotError(f"{place.folder}: none of the {len(grid)} trials is finished; run `ftcot run` first")
-        folder = Path(place.folder / "report")
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"{recipe.name}: {place.task(specs[0].recipe).task.key}"
-        text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
-        write_atomically(place.folder / "report" / "report.md", text)
-        write_atomically(place.folder / "report" / "trials.csv", trial_csv(results))
-        rows = [dataclasses.asdict(result) for result in results]
-        write_atomically(place.folder / "report" / "trials.json", json.dumps(rows, indent=1))
+        with place.writing("report") as folder:
+            text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
+            write_atomically(epath.Path(folder / "report.md"), text)
+            write_atomically(epath.Path(folder / "trials.csv"), trial_csv(results))
+            rows = [dataclasses.asdict(result) for result in results]
+            write_atomically(epath.Path(folder / "trials.json"), json.dumps(rows, indent=1))
         return text
 
 
@@ -130,7 +131,7 @@ def _scored(spec: TrialRecipe, template: Template, scores: Artifact) -> TrialRes
 
 def _asked(scores: Artifact) -> list[str]:
     """A digest of each question asked, in order; the same in trials whose split or seed gives it another index."""
-    rows = read_completions(scores.path / PREDICTIONS).completions
+    rows = read_completions(scores.on_disk(PREDICTIONS)).completions
     return list({row.sample_index: digest(row.question, row.answer) for row in rows}.values())
 
 
@@ -154,7 +155,7 @@ def _teacher_table(place: Place, grid: Grid) -> str:
         source = collect_completions(place, recipe)
         if source.address in rows:
             continue
-        file = read_completions(source.path / COMPLETIONS)
+        file = read_completions(source.on_disk(COMPLETIONS))
         template = file.metadata.get("prediction_template") or "zs_cot"
         prefix = get_template(template).answer_prefix
         rows[source.address] = [

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import yaml
@@ -21,11 +20,12 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.progress import say
 from ftcot_jax.rationales.select import Yield
 from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
+from ftcot_jax.remote_folder import is_remote
 from ftcot_jax.stages import data
 from ftcot_jax.stages.api_student import api_student, find_api_scores, prepare_api, score_api_job
 from ftcot_jax.stages.evaluate_trained import evaluate
 from ftcot_jax.stages.grid import Grid, here_and_at_apis, prepare_grid
-from ftcot_jax.stages.place import Place, digest
+from ftcot_jax.stages.place import Place, digest, run_folder
 from ftcot_jax.stages.report import report
 from ftcot_jax.stages.train import train
 from ftcot_jax.stages.trials import Job, prepare
@@ -60,9 +60,10 @@ def perform(name: str, recipe: Recipe, specs: Sequence[TrialRecipe], processes: 
 def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
     """Opens the run's folder, saves the recipe there, and turns the compile cache on."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    folder = _folder(recipe)
+    folder = run_folder(recipe)
     if processes.lead:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not is_remote(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
         write_atomically(folder / f"{recipe.name}.yaml", text)
     _keep_programs()
@@ -81,20 +82,6 @@ def _keep_programs() -> None:
     jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
 
 
-def _folder(recipe: Recipe) -> epath.Path:
-    """The run's folder.
-
-    Raises:
-      UsageError: it is in a bucket. Students, logs and reports are written through the file system, and a bucket's
-        address would make them a local folder of that name.
-    """
-    if "://" in recipe.folder:
-        raise UsageError(
-            f"out={recipe.folder}: a run cannot write to a bucket yet; mount it (gcsfuse) and give its folder"
-        )
-    return epath.Path(os.path.abspath(os.path.expanduser(recipe.folder)))  # checkpoints need absolute paths
-
-
 def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     place = _open(recipe)
     wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
@@ -103,7 +90,7 @@ def _sample(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
 
 
 def _dry_run(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    place = Place(_folder(recipe), say)
+    place = Place(run_folder(recipe), say)
     wanted = [spec.recipe for spec in specs if get_template(spec.recipe.template).has_rationale]
     return data.estimate_sampling(place, wanted)
 
@@ -118,13 +105,12 @@ def _curate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
     rows = _yields(place, specs)
     if not rows:
         return "\n".join(lines)
-    folder = Path(place.folder / "report")
-    folder.mkdir(parents=True, exist_ok=True)
     text = yield_markdown(rows)
-    write_atomically(place.folder / "report" / "yield.md", text)
-    write_atomically(place.folder / "report" / "yield.json", yield_json(rows))
-    plot_yield(rows, folder / "yield")
-    return "\n".join([*lines, "", text, f"report: {folder / 'yield.md'}, .json, .svg and .png"])
+    with place.writing("report") as folder:
+        write_atomically(epath.Path(folder / "yield.md"), text)
+        write_atomically(epath.Path(folder / "yield.json"), yield_json(rows))
+        plot_yield(rows, folder / "yield")
+    return "\n".join([*lines, "", text, f"report: {place.folder / 'report' / 'yield.md'}, .json, .svg and .png"])
 
 
 def _yields(place: Place, specs: Sequence[TrialRecipe]) -> list[YieldRow]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from etils import epath
-
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.progress import say
 from ftcot_jax.stages.data import trial_records
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, run_folder
 
 
 def show(recipe: Recipe, specs: Sequence[TrialRecipe], count: int) -> Iterator[str]:
     """Yields the first `count` records that each trial trains on; label tokens are between ⟦ and ⟧."""
-    place = Place(epath.Path(recipe.folder), say)
+    place = Place(run_folder(recipe), say)
     for spec in specs:
         student, records = place.student(spec.recipe), trial_records(place, spec.recipe)
         table, chosen = records.table, records.selection.chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ftcot_jax.progress import say
 from ftcot_jax.stages.data import COMPLETIONS, collect_completions
 from ftcot_jax.stages.evaluate import PREDICTIONS
 from ftcot_jax.stages.grid import prepare_grid
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, run_folder
 from ftcot_jax.tasks.own_task import is_definition, read_own_task
 from ftcot_jax.tasks.registry import get_task
 from ftcot_jax.tasks.scoring import Scoring
@@ -90,15 +89,13 @@ def _files_of(path: Path) -> list[Path]:
 
 def _of_recipe(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Sheet]:
     """What each finished trial's student wrote, and what their teachers did."""
-    folder = recipe.folder
-    root = epath.Path(folder) if "://" in folder else epath.Path(os.path.abspath(os.path.expanduser(folder)))
-    place = Place(root, say)
+    place = Place(run_folder(recipe), say)
     grid = prepare_grid(place, specs)
     sheets = [
         Sheet(
             spec.name,
             place.task(spec.recipe).task,
-            read_completions(scores.path / PREDICTIONS).completions,
+            read_completions(scores.on_disk(PREDICTIONS)).completions,
             place.template(spec.recipe).answer_prefix,
             spec.recipe.scoring,
         )
@@ -112,7 +109,7 @@ def _of_recipe(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Sheet]:
             continue
         source = collect_completions(place, spec.recipe)
         if source.address not in teachers:
-            file = read_completions(source.path / COMPLETIONS)
+            file = read_completions(source.on_disk(COMPLETIONS))
             name = _unlike(f"teacher {file.metadata.get('base_model')}", [sheet.student for sheet in teachers.values()])
             task = place.task(spec.recipe).task
             teachers[source.address] = Sheet(name, task, file.completions, _prefix(file), spec.recipe.scoring)

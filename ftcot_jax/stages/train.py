@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jax.sharding import Mesh
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.remote_folder import remove_tree
 from ftcot_jax.stages.evaluate import Seated, evaluate_looks, has_lost_patience
 from ftcot_jax.stages.groups import architecture, program, slots
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
@@ -28,7 +28,7 @@ from ftcot_jax.training.flops import Meter, StepFlops, peak_flops
 from ftcot_jax.training.mesh import make_mesh, params_shardings
 from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
-from ftcot_jax.training.reporting import metrics_file
+from ftcot_jax.training.reporting import Elsewhere, metrics_file
 from ftcot_jax.training.settings import TrainSettings
 from ftcot_jax.training.trial import Look, Looked, Trial
 from ftcot_jax.training.wandb_run import require_wandb
@@ -53,7 +53,7 @@ def train(place: Place, jobs: Sequence[Job]) -> None:
             with place.store.exclusive(name):
                 missing = _missing(place, group, name)
                 if missing:
-                    failures |= _train_group(place, group, missing, Path(place.folder / "pools" / name))
+                    failures |= _train_group(place, group, missing, f"pools/{name}")
     if failures:
         first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
         raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
@@ -80,12 +80,13 @@ def _groups(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     return groups
 
 
-def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], folder: Path) -> dict[str, str]:
-    """Runs one pool; returns why trials failed, by name.
+def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name: str) -> dict[str, str]:
+    """Runs one pool in the run's folder of that name; returns why trials failed, by name.
 
     Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained: so a run that was
     killed after some of them computes the others exactly as it would have.
     """
+    folder, saves, bucket = place.local / name, place.folder / name / "checkpoints", _Bucket(place, name)
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
     for name, table in tables.items():
@@ -97,7 +98,9 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
         executor=_executor(settings),
         checkpoints=settings.checkpoints,
         folder=folder,
-        board=Path(place.folder / "tensorboard"),
+        board=place.local / "tensorboard",
+        saves=saves,
+        elsewhere=bucket,
         wandb=settings.wandb,
         profile_steps=settings.profile_steps,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
@@ -132,9 +135,10 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], fold
             pool.run()
         finally:
             place.add_training(pool.clock.read())
+            bucket.keep_all()  # also before the machine goes
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # every trial ended: nothing is left to resume
+        remove_tree(saves)  # every trial ended: nothing is left to resume
     return listener.failures
 
 
@@ -155,6 +159,31 @@ def _executor(settings: TrainSettings) -> Any:
     if settings.slot_executor != "auto":
         return settings.slot_executor
     return "map" if jax.default_backend() == "cpu" else "vmap"
+
+
+class _Bucket(Elsewhere):
+    """Keeps a pool's logs in the run's folder, where that is a bucket; `place.local` is the bucket's stand-in."""
+
+    def __init__(self, place: Place, name: str) -> None:
+        self._pool, self._boards = place.mirror(name), place.mirror("tensorboard")
+        self._metrics_of: set[str] = set()
+        self._boards_of: set[str] = set()
+
+    def going_on(self, metrics: Path, board: Path | None) -> None:
+        name = f"{metrics.parent.name}/{metrics.name}"
+        self._pool.fetch(name)
+        self._metrics_of.add(name)
+        if board is not None:
+            self._boards_of.add(board.name)
+
+    def keep(self) -> None:
+        self._pool.push(sorted(self._metrics_of))
+        self._boards.push(sorted(self._boards_of))
+
+    def keep_all(self) -> None:
+        """Keeps what is there at the end, traces and Weights & Biases' own files too."""
+        self.keep()
+        self._pool.push(["wandb", "profile"])
 
 
 class _Listener:

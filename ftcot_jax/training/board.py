@@ -33,12 +33,10 @@ class Board:
     def __init__(self, folder: Path, resume_step: int) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        again = any(folder.glob("events.out.tfevents.*"))
         with full_disk_is_one_line(folder):
             self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_number):06}")
-            if again:
-                start = SessionLog(status=SessionLog.START)
-                self._writer.write_event(Event(wall_time=time.time(), step=resume_step, session_log=start))
+            start = SessionLog(status=SessionLog.START)  # what it hides may have been written on another machine
+            self._writer.write_event(Event(wall_time=time.time(), step=resume_step, session_log=start))
             self._writer.flush()
         self._flushed = time.monotonic()
 

@@ -29,7 +29,7 @@ from ftcot_jax.training.flops import Meter
 from ftcot_jax.training.input import InputChoice, make_input, where_to_keep
 from ftcot_jax.training.preemption import StopFlag, stop_when_asked
 from ftcot_jax.training.processes import ALONE, Processes
-from ftcot_jax.training.reporting import Launched, Logs, Reporter, Seat, Taken
+from ftcot_jax.training.reporting import HERE, Elsewhere, Launched, Logs, Reporter, Seat, Taken
 from ftcot_jax.training.settings import CheckpointSettings, WandbSettings
 from ftcot_jax.training.slots import empty_slots, refill, take, vacate
 from ftcot_jax.training.step import (
@@ -48,13 +48,21 @@ from ftcot_jax.training.trial import Listener, Look, Looked, Trial
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
     """How a pool runs; nothing here changes any trial's result but by rounding, except that of dropout where
-    `share_questions`."""
+    `share_questions`.
+
+    Attributes:
+      folder: where it logs, on this machine.
+      saves: where its checkpoints go, local or remote; below `folder` by default.
+      elsewhere: where else the logs are kept.
+    """
 
     slots: int
     executor: Executor
     checkpoints: CheckpointSettings
     folder: Path
     board: Path | None
+    saves: epath.Path | None = None
+    elsewhere: Elsewhere = HERE
     wandb: WandbSettings | None = None
     profile_steps: tuple[int, int] | None = None
     microbatches: int = 1
@@ -124,10 +132,10 @@ class Pool:
         where = processes.decide("input", where_to_keep(options.input, table, mesh))
         self._input = make_input(where, table, self._planner, data, options.slots, mesh)
         self._seats: list[Seat | None] = [None] * options.slots
-        places = epath.Path(options.folder / "checkpoints")
+        places = options.saves or epath.Path(options.folder / "checkpoints")
         self._checkpoints = Checkpoints(places, architecture, say, options.checkpoints.keep, processes)
         self.clock = Clock()
-        logs = Logs(options.folder, options.board, options.wandb, say)
+        logs = Logs(options.folder, options.board, options.wandb, say, options.elsewhere)
         self._trace = Trace(options.profile_steps if processes.lead else None, options.folder / "profile", say)
         self._taken = 0
         self._reporter = Reporter(logs, listener, self.clock, None if meter is None else meter.peak, processes.lead)
@@ -309,6 +317,7 @@ class Pool:
         )
 
     def _save(self) -> None:
+        self._options.elsewhere.keep()
         seats = [None if seat is None else self._reporter.note(seat) for seat in self._seats]
         self._checkpoints.save(self._tick, self._state, {"slots": seats})
 

@@ -74,6 +74,19 @@ class Launched:
     began: float
 
 
+class Elsewhere:
+    """Where logs are kept besides this machine's disk. This class is of a run that needs no such place."""
+
+    def going_on(self, metrics: Path, board: Path | None) -> None:
+        """A trial's metrics file and TensorBoard folder are about to be written: the former as it was last kept."""
+
+    def keep(self) -> None:
+        """Keeps all as it is now; called before a checkpoint is saved, which goes on from that."""
+
+
+HERE = Elsewhere()
+
+
 @dataclasses.dataclass(frozen=True)
 class Logs:
     """Where a pool's metrics go.
@@ -83,19 +96,23 @@ class Logs:
       board: folder for TensorBoard events, or None for none.
       wandb: where Weights & Biases keeps them, or None if it is not asked for.
       say: receives warnings.
+      elsewhere: where else they are kept.
     """
 
     folder: Path
     board: Path | None
     wandb: WandbSettings | None
     say: Callable[[str], None]
+    elsewhere: Elsewhere = HERE
 
     def open(self, trial: Trial, step: int) -> MetricLog:
         """The log of a trial whose next step is `step`."""
         sinks: list[Sink] = []
-        if self.board is not None:
-            name = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
-            sinks.append(Board(self.board / name, step))
+        name = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
+        board = None if self.board is None else self.board / name
+        self.elsewhere.going_on(metrics_file(self.folder, trial), board)
+        if board is not None:
+            sinks.append(Board(board, step))
         if self.wandb is not None:
             sinks.append(WandbRun(self.wandb, trial.key, trial.name, self.folder / "wandb", self.say))
         return MetricLog(metrics_file(self.folder, trial), step, self.say, sinks)

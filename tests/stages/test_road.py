@@ -204,16 +204,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     (tmp_path / "file").write_text("in the way")
     said = in_process(monkeypatch, capsys, 1, "run", str(recipe), "--out", str(tmp_path / "file" / "out"))
     assert said == f"ftcot: {tmp_path / 'file' / 'out'}: Not a directory\n"
-
-
-def test_a_bucket_is_refused_before_anything_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.setattr(sys, "argv", ["ftcot", "run", "tiny.yaml", "--out", "gs://bucket/run"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "gs://bucket/run: a run cannot write to a bucket yet" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
