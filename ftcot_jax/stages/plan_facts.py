@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ftcot_jax.stages.trials import PAPER_EXAMPLES, Job, prepare
 from ftcot_jax.students.known import here, student_without_network
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
-from ftcot_jax.sweeps.plan import Count
+from ftcot_jax.sweeps.plan import Count, How
 from ftcot_jax.sweeps.published import published_figures
 from ftcot_jax.tasks.fetch import is_here
 from ftcot_jax.tasks.load import load_task
@@ -38,6 +39,16 @@ CHARACTERS_PER_TOKEN = 4.0
 QUESTION_TOKENS, RATIONALE_TOKENS, ANSWER_TOKENS, EXEMPLAR_TOKENS = 60, 60, 4, 700
 PACKED_SHARE = 0.95  # of a budget of tokens that a batch fills
 _SAMPLED = 128  # texts tokenised to know how long the others are
+
+
+class Unknown(NamedTuple):
+    """What could not be known: of what, and why."""
+
+    what: str
+    why: str
+
+
+NO_QUESTIONS = "its questions are not here; `ftcot data fetch`"
 
 
 class LookingPlace(Place):
@@ -74,7 +85,7 @@ class Facts:
       records, steps: None where nothing is trained, or nobody knows.
       epochs: passes over the records; 0 where nothing is trained.
       lengths: of its records; None where nothing is trained.
-      unknown: what could not be known, and what to do about it.
+      unknown: what could not be known, and why; or what to do about it.
     """
 
     spec: TrialRecipe
@@ -86,7 +97,7 @@ class Facts:
     steps: Count | None
     epochs: float
     lengths: Lengths | None
-    unknown: tuple[str, ...]
+    unknown: tuple[Unknown, ...]
 
     @property
     def trains(self) -> bool:
@@ -128,16 +139,16 @@ class FactFinder:
         Raises:
           FtcotError: the recipe cannot run: a setting or a file that is here is wrong.
         """
-        recipe, unknown = spec.recipe, list[str]()
+        recipe, unknown = spec.recipe, list[Unknown]()
         template = get_template(recipe.template)
         data = _data(recipe.task)
         split = data.split if data is not None else _declared(recipe.task)
         if data is None:
-            unknown.append(f"{recipe.task.key}: its questions are not here; `ftcot data fetch {recipe.task.key}`")
+            unknown.append(Unknown(recipe.task.key, NO_QUESTIONS))
         elif data.missing:
-            unknown.append(f"{recipe.task.key}: without {data.missing}")
+            unknown.append(Unknown(recipe.task.key, f"without {data.missing}"))
         if recipe.api_student is not None:
-            unknown.append(f"{student_name(recipe)}: what its API takes and costs")
+            unknown.append(Unknown(student_name(recipe), "what the API takes and costs"))
             return Facts(spec, None, None, split, None, None, None, 0, None, tuple(unknown))
         spec, student, is_local = self._student(spec, data, unknown)
         questions = None
@@ -157,7 +168,7 @@ class FactFinder:
         return Facts(spec, student, None, split, questions, count, steps, epochs, lengths, tuple(unknown))
 
     def _student(
-        self, spec: TrialRecipe, data: TaskData | None, unknown: list[str]
+        self, spec: TrialRecipe, data: TaskData | None, unknown: list[Unknown]
     ) -> tuple[TrialRecipe, Student | None, bool]:
         """The spec with folders for hub names, the student as far as it is known, and whether it is here."""
         recipe = spec.recipe
@@ -166,9 +177,9 @@ class FactFinder:
         student, is_local = _load(settings.model_dump_json(), tuple(data.vocabulary) if data is not None else ())
         name = student_name(recipe)
         if student is None:
-            unknown.append(f"{name}: neither here nor in the package's table of shapes; its times and memory")
+            unknown.append(Unknown(name, "neither here nor in the package's table of shapes, so no time and no memory"))
         elif not is_local:
-            unknown.append(f"{name}: not here; shapes from the package's table, tokens counted by characters")
+            unknown.append(Unknown(name, "not here; shapes from the package's table, tokens counted by characters"))
         return spec, student, is_local
 
     def _job(self, spec: TrialRecipe, data: TaskData) -> Job | None:
@@ -191,7 +202,7 @@ class FactFinder:
         split: Split,
         student: Student | None,
         is_local: bool,
-        unknown: list[str],
+        unknown: list[Unknown],
     ) -> tuple[Count, Lengths]:
         kind = "decoder" if student is None else student.kind
         template = get_template(recipe.template, "chat" if recipe.chat else kind)
@@ -208,9 +219,9 @@ class FactFinder:
             pairs = _answers(recipe.task, recipe.scoring, template)
         chosen = sieve(pairs, recipe.select).chosen
         if not len(chosen):
-            unknown.append(f"{recipe.task.key}: its selection keeps nothing, and would stop the run; widen select:")
+            unknown.append(Unknown(recipe.task.key, "the selection keeps nothing of its file, which will stop the run"))
             return Count(0, "exact"), Lengths(np.ones((1, parts), int), np.ones(1, int))
-        count = Count(len(chosen), "exact" if recipe.records.too_long == "error" else "at most")
+        count = Count(len(chosen), _sure_of_lengths(recipe, [pairs.pairs[place] for place in chosen]))
         key = (id(pairs), recipe.select.model_dump_json(), student_name(recipe), is_local)
         if key not in self._known:
             shown = [pairs.pairs[place] for place in chosen[np.linspace(0, len(chosen) - 1, _SAMPLED).astype(int)]]
@@ -224,7 +235,7 @@ class FactFinder:
         subset: np.ndarray,
         template: Template,
         parts: int,
-        unknown: list[str],
+        unknown: list[Unknown],
     ) -> tuple[Count, Lengths]:
         """Of a teacher who has not written yet, or questions that are not here."""
         asked = QUESTION_TOKENS
@@ -233,18 +244,16 @@ class FactFinder:
             asked = round(sum(map(len, texts)) / max(1, len(texts)) / CHARACTERS_PER_TOKEN) or QUESTION_TOKENS
         if not template.has_rationale:
             return Count(len(subset), "exact"), _same_lengths(asked, ANSWER_TOKENS, parts)
-        degree = _degree(recipe)
-        key, kept = recipe.task.key, 1.0
-        if recipe.select.filter == "answer" and recipe.teacher is not None and recipe.teacher.import_path:
-            usual = published_figures(table="6a", method="teacher", dataset=key)
-            kept = usual[0].value / 100 if usual else 1.0
-            where = recipe.teacher.import_path
-            unknown.append(f"{key}: {where} is not here; as many rationales as the paper's teacher was right")
-            return Count(max(1, round(kept * degree * len(subset))), "about"), _same_lengths(
-                asked, RATIONALE_TOKENS + ANSWER_TOKENS, parts
-            )
-        unknown.append(f"{key}: its teacher has not been asked here yet; as many rationales as it will be asked for")
-        return Count(degree * len(subset), "at most"), _same_lengths(asked, RATIONALE_TOKENS + ANSWER_TOKENS, parts)
+        key, lengths = recipe.task.key, _same_lengths(asked, RATIONALE_TOKENS + ANSWER_TOKENS, parts)
+        teacher = recipe.teacher
+        if teacher is not None and teacher.import_path:
+            folder = Path(teacher.import_path).parent
+            unknown.append(Unknown(key, f"not in {folder} here; as many rationales as were right in the paper"))
+            right = published_figures(table="6a", method="teacher", dataset=key) if _filtered(recipe) else []
+            share = right[0].value / 100 if right else 1.0
+            return Count(max(1, round(share * _degree(recipe) * len(subset))), "about"), lengths
+        unknown.append(Unknown(key, "its teacher has not been asked here yet; as many rationales as it will write"))
+        return Count(_degree(recipe) * len(subset), "at most"), lengths
 
 
 def student_name(recipe: Recipe) -> str:
@@ -259,11 +268,27 @@ def student_name(recipe: Recipe) -> str:
     return f"{name}, LoRA" if settings.lora is not None else name
 
 
+def _filtered(recipe: Recipe) -> bool:
+    return recipe.select.filter == "answer"
+
+
 def _degree(recipe: Recipe) -> int:
-    """The most rationales a question can have."""
-    most = recipe.teacher.diversity if recipe.teacher is not None and not recipe.teacher.import_path else None
-    wanted = [number for number in (recipe.select.diversity, recipe.select.per_question, most) if number]
-    return min(wanted, default=1)
+    """The most rationales a question can have; of a file that is not here, as many as the paper's."""
+    teacher, select = recipe.teacher, recipe.select
+    if teacher is not None and not teacher.import_path:
+        most: int | None = teacher.diversity
+    else:
+        paper = published_figures(table="6a", method="ft_cot_diverse", dataset=recipe.task.key)
+        most = None if select.diversity is not None or not paper else paper[0].diversity
+    return min((number for number in (select.diversity, select.per_question, most) if number), default=1)
+
+
+def _sure_of_lengths(recipe: Recipe, pairs: Sequence[Pair]) -> How:
+    """Whether any of the pairs may be left out for its length: a token is a byte at least, and mostly four."""
+    if recipe.records.too_long == "error" or recipe.records.max_length is None:
+        return "exact"
+    longest = max(len(pair.prompt.encode()) + len(pair.label.encode()) for pair in pairs)
+    return "exact" if longest < recipe.records.max_length else "about"
 
 
 def _steps(recipe: Recipe, records: Count, lengths: Lengths) -> tuple[Count, float]:

@@ -15,7 +15,15 @@ from ftcot_jax.stages.data import purchases
 from ftcot_jax.stages.evaluate import find_scores, selected_step
 from ftcot_jax.stages.groups import program_of_rows, slots
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.plan_facts import EXEMPLAR_TOKENS, QUESTION_TOKENS, FactFinder, Facts, LookingPlace, student_name
+from ftcot_jax.stages.plan_facts import (
+    EXEMPLAR_TOKENS,
+    NO_QUESTIONS,
+    QUESTION_TOKENS,
+    FactFinder,
+    Facts,
+    LookingPlace,
+    student_name,
+)
 from ftcot_jax.stages.trials import find_student
 from ftcot_jax.students.student import Student
 from ftcot_jax.sweeps.devices import Device
@@ -89,7 +97,6 @@ def plan_sweep(
         planned = facts.trains and facts.student is not None
         group = names.setdefault(_program(facts), len(names) + 1) if planned else None
         works.append(_work(place, number, facts, group, device))
-    unknown = list(dict.fromkeys(line for work in works for line in work.facts.unknown))
     members = {number: [work for work in works if work.plan.group == number] for number in names.values()}
     whole = _Speed()
     for work in works:
@@ -109,7 +116,7 @@ def plan_sweep(
         spot=device.spot if price is None else None,
         asking_seconds=_scoring(untrained, device, utilisation, whole) if untrained else 0.0,
         teacher=_teacher(place, specs, works),
-        unknown=unknown,
+        unknown=_unknown(works),
         assumed=_assumed(works, groups, device, utilisation),
     )
 
@@ -312,9 +319,18 @@ def _teacher(place: Place, specs: Sequence[TrialRecipe], works: Sequence[_Work])
         and not spec.recipe.teacher.import_path
         and get_template(spec.recipe.template).has_rationale
         and work.facts.split is not None
-        and not any("questions are not here" in line for line in work.facts.unknown)
+        and not any(line.why == NO_QUESTIONS for line in work.facts.unknown)
     ]
     return {name: bought.cost for name, bought in purchases(place, asking).items()}
+
+
+def _unknown(works: Sequence[_Work]) -> list[str]:
+    """A line a reason."""
+    found: dict[str, dict[str, None]] = {}
+    for work in works:
+        for what, why in work.facts.unknown:
+            found.setdefault(why, {})[what] = None
+    return [f"{', '.join(subjects)}: {why}" for why, subjects in found.items()]
 
 
 def _assumed(works: Sequence[_Work], groups: Sequence[GroupPlan], device: Device, utilisation: float) -> list[str]:
