@@ -190,12 +190,18 @@ def _group(number: int, works: Sequence[_Work], device: Device, utilisation: flo
         own.add(work.spent)
     seconds, speed_from = _training(todo, device, utilisation, own, whole, side_by_side, student.compute.dtype)
     state, working = _bytes(works, student, axes, side_by_side, device)
+    fitting = side_by_side
+    while (
+        device.memory and fitting > axes["trial"] and sum(_bytes(works, student, axes, fitting, device)) > device.memory
+    ):
+        fitting -= axes["trial"]
     return GroupPlan(
         number=number,
         student=works[0].plan.student,
         trials=len(works),
         done=len(works) - len(todo),
         slots=side_by_side,
+        fitting_slots=fitting,
         steps=_sum([work.facts.steps for work in todo]),
         seconds=seconds,
         scoring_seconds=_scoring(works, device, utilisation, own if own.texts else whole),
@@ -227,7 +233,8 @@ def _training(
     for speed, name in ((own, "its finished trials"), (whole, "the folder's finished trials")):
         if speed.flops:
             return sum(known) * speed.training / speed.flops / side_by_side, name
-    seconds = training_seconds(sum(known), device, dtype, utilisation)
+    steps = sum(work.facts.steps.value for work in todo if work.facts.steps is not None)
+    seconds = training_seconds(sum(known), steps / side_by_side, device, dtype, utilisation)
     return seconds, "not known" if seconds is None else f"{100 * utilisation:g}% of the peak"
 
 

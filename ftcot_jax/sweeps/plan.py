@@ -64,6 +64,7 @@ class GroupPlan:
       student: what they train.
       trials: how many; `done` of them are trained.
       slots: trained side by side.
+      fitting_slots: as many, or as few as fit the device's memory, and at least as its mesh needs.
       steps: of those to be trained, in all; None where one is not known.
       seconds: of their training; None where nobody knows.
       scoring_seconds: of all that is asked of the group's students.
@@ -77,6 +78,7 @@ class GroupPlan:
     trials: int
     done: int
     slots: int
+    fitting_slots: int
     steps: Count | None
     seconds: float | None
     scoring_seconds: float | None
@@ -204,7 +206,10 @@ def _group_table(groups: Sequence[GroupPlan], device_bytes: float | None) -> str
     for row in groups:
         need = row.state_bytes + row.working_bytes
         memory = f"{_gib(row.state_bytes)} + ~{_gib(row.working_bytes)}"
-        memory += "" if device_bytes is None else f" of {_gib(device_bytes)}{' TOO MUCH' * (need > device_bytes)}"
+        memory += "" if device_bytes is None else f" of {_gib(device_bytes)}"
+        if device_bytes is not None and need > device_bytes:
+            fewer = row.fitting_slots < row.slots
+            memory += f": TOO MUCH, try train.slots={row.fitting_slots}" if fewer else ": TOO MUCH"
         times = (_span(row.seconds), _span(row.scoring_seconds))
         rows.append(
             [row.number, row.student, row.trials, row.done, row.slots, row.steps, *times, memory, row.speed_from]

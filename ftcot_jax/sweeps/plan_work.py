@@ -11,6 +11,8 @@ import numpy as np
 
 from ftcot_jax.sweeps.devices import Device
 
+# What an accelerator takes at least for a step, and for a token of all rows, however small: calls and kernels' starts.
+LEAST_STEP_SECONDS, LEAST_TOKEN_SECONDS = 2e-3, 0.5e-3
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -50,10 +52,13 @@ def activation_bytes(
     return ITEM_BYTES[dtype] * (kept + (probabilities if attention == "xla" and remat == "none" else 0.0))
 
 
-def training_seconds(flops: float, device: Device, dtype: str, utilisation: float) -> float | None:
-    """Seconds that all the devices take for so many operations; None where their speed is not known."""
+def training_seconds(flops: float, turns: float, device: Device, dtype: str, utilisation: float) -> float | None:
+    """Seconds that all the devices take for operations in `turns` steps; None where their speed is not known."""
     peak = device.peaks.get(dtype)
-    return None if peak is None else flops / (peak * device.count * utilisation)
+    if peak is None:
+        return None
+    least = 0.0 if device.backend == "cpu" else turns * LEAST_STEP_SECONDS
+    return max(least, flops / (peak * device.count * utilisation))
 
 
 def writing_seconds(
@@ -77,5 +82,6 @@ def writing_seconds(
     if peak is None or bandwidth is None:
         return None
     side_by_side = max(1.0, min(rows, texts))
-    token = max(ITEM_BYTES[dtype] * weights / bandwidth, 2 * weights * side_by_side / peak)
-    return (texts / side_by_side * tokens * token + texts * prompt_flops / peak) / share
+    token = max(ITEM_BYTES[dtype] * weights / bandwidth, 2 * weights * side_by_side / peak) / share
+    token = token if device.backend == "cpu" else max(token, LEAST_TOKEN_SECONDS)
+    return texts / side_by_side * tokens * token + texts * prompt_flops / peak / share
