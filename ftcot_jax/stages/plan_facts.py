@@ -23,7 +23,7 @@ from ftcot_jax.students.known import here, student_without_network
 from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
 from ftcot_jax.sweeps.plan import Count, How
-from ftcot_jax.sweeps.published import published_figures
+from ftcot_jax.sweeps.published import PublishedFigure, published_figures
 from ftcot_jax.tasks.fetch import is_here
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.own_task import is_definition
@@ -38,6 +38,7 @@ from ftcot_jax.teacher.completion import import_completions, read_completions
 CHARACTERS_PER_TOKEN = 4.0
 QUESTION_TOKENS, RATIONALE_TOKENS, ANSWER_TOKENS, EXEMPLAR_TOKENS = 60, 60, 4, 700
 PACKED_SHARE = 0.95  # of a budget of tokens that a batch fills
+_DRAWN = "_t70"  # ends the authors' name for completions drawn at temperature 0.7, several a question
 _SAMPLED = 128  # texts tokenised to know how long the others are
 
 
@@ -249,8 +250,8 @@ class FactFinder:
         if teacher is not None and teacher.import_path:
             folder = Path(teacher.import_path).parent
             unknown.append(Unknown(key, f"not in {folder} here; as many rationales as were right in the paper"))
-            right = published_figures(table="6a", method="teacher", dataset=key) if _filtered(recipe) else []
-            share = right[0].value / 100 if right else 1.0
+            right = _paper("teacher", key) if recipe.select.filter == "answer" else None
+            share = 1.0 if right is None else right.value / 100
             return Count(max(1, round(share * _degree(recipe) * len(subset))), "about"), lengths
         unknown.append(Unknown(key, "its teacher has not been asked here yet; as many rationales as it will write"))
         return Count(_degree(recipe) * len(subset), "at most"), lengths
@@ -268,18 +269,20 @@ def student_name(recipe: Recipe) -> str:
     return f"{name}, LoRA" if settings.lora is not None else name
 
 
-def _filtered(recipe: Recipe) -> bool:
-    return recipe.select.filter == "answer"
+@functools.cache
+def _paper(method: str, dataset: str) -> PublishedFigure | None:
+    return next(iter(published_figures(table="6a", method=method, dataset=dataset)), None)
 
 
 def _degree(recipe: Recipe) -> int:
-    """The most rationales a question can have; of a file that is not here, as many as the paper's."""
+    """The most rationales a question can have; of a file of the authors' that is not here, as many as they bought."""
     teacher, select = recipe.teacher, recipe.select
     if teacher is not None and not teacher.import_path:
         most: int | None = teacher.diversity
     else:
-        paper = published_figures(table="6a", method="ft_cot_diverse", dataset=recipe.task.key)
-        most = None if select.diversity is not None or not paper else paper[0].diversity
+        drawn = teacher is not None and Path(str(teacher.import_path)).parent.name.endswith(_DRAWN)
+        paper = _paper("ft_cot_diverse", recipe.task.key)
+        most = paper.diversity if drawn and paper is not None else None
     return min((number for number in (select.diversity, select.per_question, most) if number), default=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -124,7 +125,7 @@ def _work(place: Place, number: int, facts: Facts, group: int | None, device: De
     state: State = "to do"
     spent, flops = _Speed(), None
     if facts.trains and facts.student is not None and facts.lengths is not None and facts.records is not None:
-        operations = StepFlops.of(facts.student.shapes_by_path, _head(facts.student))
+        operations = _operations(facts.student)
         sample = operations.total(facts.lengths.parts_NxP, facts.lengths.labels_N)
         flops = sample / len(facts.lengths.labels_N) * facts.records.value * facts.epochs
     job = facts.job
@@ -266,7 +267,7 @@ def _writing(facts: Facts, texts: int, device: Device, utilisation: float) -> fl
     if facts.lengths is not None:
         written = min(written, float(facts.lengths.labels_N.mean()))
         asked = round(float(facts.lengths.parts_NxP.sum(1).mean() - facts.lengths.labels_N.mean()))
-    operations = StepFlops.of(student.shapes_by_path, _head(student))
+    operations = _operations(student)
     prompt = max(operations.source, operations.text) * asked / 3  # of training's passes, the forward one
     weights = sum(
         math.prod(leaf.shape) for path, leaf in student.shapes_by_path.items() if not path.startswith("encoder/")
@@ -302,6 +303,12 @@ def _bytes(
     return state, int(at_once * (tree_bytes(trained) / split + tokens * per_token / axes["tensor"]))
 
 
+@functools.lru_cache(maxsize=64)
+def _operations(student: Student) -> StepFlops:
+    return StepFlops.of(student.shapes_by_path, _head(student))
+
+
+@functools.lru_cache(maxsize=64)
 def _head(student: Student) -> tuple[int, ...]:
     shape: tuple[int, ...] = jax.eval_shape(student.head, student.shapes).shape
     return shape

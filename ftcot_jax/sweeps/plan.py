@@ -137,6 +137,13 @@ class SweepPlan:
         """Of the devices, at a price for one and an hour."""
         return None if self.seconds is None or price is None else self.seconds / 3600 * self.devices * price
 
+    def summary(self) -> str:
+        """One line: trials, steps, time and cost, for a recipe's head."""
+        steps = sum(group.steps.value for group in self.groups if group.steps is not None)
+        cost = self.dollars(self.price)
+        money = "" if cost is None else f", ${cost:,.2f}"
+        return f"{len(self.trials)} trials, {steps:,} steps; {_span(self.seconds)} on {self.devices} x {self.device}{money}"
+
     def as_json(self) -> str:
         """For machines."""
         values: dict[str, Any] = dataclasses.asdict(self)
