@@ -13,7 +13,7 @@ from ftcot_jax.sweeps.devices import Device
 
 # What an accelerator takes at least for a step, and for a token of all rows, however small: calls and kernels' starts.
 LEAST_STEP_SECONDS, LEAST_TOKEN_SECONDS = 2e-3, 0.5e-3
-# Bytes kept for the backward pass for each value that is counted: so that XLA's TPU compiler's 3.9 and 2.9 GiB, gradients
+# Bytes kept for the backward pass for each value counted: so that XLA's TPU compiler's 3.9 and 2.9 GiB, gradients
 # and all, come out for GPT-2 124M with 4 rows of 384 tokens. It keeps more than products' inputs and outputs.
 _KEPT_BYTES = {"float32": 9.3, "bfloat16": 6.7}
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
