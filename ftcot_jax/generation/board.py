@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, TypeVar
 
 import numpy as np
 from jax.sharding import Mesh
 
-from ftcot_jax.generation.decode import NOTHING, Rows, Weights, decode_chunk, new_cache, prefill, read_prefix, rearrange
+from ftcot_jax.generation.decode import (
+    NOTHING,
+    Rows,
+    Weights,
+    copy_rows,
+    decode_chunk,
+    new_cache,
+    prefill,
+    read_prefix,
+    rearrange,
+)
 from ftcot_jax.generation.placement import row_shares
 from ftcot_jax.generation.sampling import Sampling
 from ftcot_jax.generation.stop_strings import StopStrings
@@ -32,6 +43,7 @@ class Text:
     Attributes:
       slot: whose student writes it.
       number: its place among the slot's results.
+      prompt: number of the slot's prompt; texts of one prompt are samples, and it is read once for all in the rows.
       prefill: tokens read before decoding starts.
       start: the token that decoding starts from.
       position: of `start` in the decoder's text.
@@ -43,6 +55,7 @@ class Text:
 
     slot: int
     number: int
+    prompt: int
     prefill: list[int]
     start: int
     position: int
@@ -161,19 +174,39 @@ class Board:
         return rearrange(self._mesh, self._cache, np.asarray(order_SxB, np.int32), columns)
 
     def _prefill(self, cache: Cache, newcomers: list[list[Text]]) -> Cache:
-        """Reads the newcomers' prompts into the cache, those of alike lengths together."""
-        newcomers = [[text for text in texts if text.prefill] for texts in newcomers]
-        while most := max(map(len, newcomers)):
-            size = _PREFILL_ROWS[0] if most > _PREFILL_ROWS[0] // 2 else _PREFILL_ROWS[1]
-            cache = self._prefill_group(cache, [texts[:size] for texts in newcomers], size)
-            newcomers = [texts[size:] for texts in newcomers]
+        """Reads the newcomers' prompts into the cache, those of alike lengths together; of samples of one prompt the
+        first reads it, unless it is in a row already, and the others copy."""
+        fresh: list[list[Text]] = [[] for _ in newcomers]
+        copies: list[list[tuple[Text, Text]]] = [[] for _ in newcomers]
+        for slot, texts in enumerate(newcomers):
+            read = {text.prompt: text for text in self._seats[slot] if text is not None and text not in texts}
+            for text in texts:
+                if text.prefill and (first := read.setdefault(text.prompt, text)) is text:
+                    fresh[slot].append(text)
+                elif text.prefill:
+                    copies[slot].append((first, text))
+        for groups, size in _blocks(fresh):
+            cache = self._prefill_group(cache, groups, size)
+        for pairs, size in _blocks(copies):
+            cache = self._copy_group(cache, pairs, size)
         return cache
 
+    def _copy_group(self, cache: Cache, groups: list[list[tuple[Text, Text]]], size: int) -> Cache:
+        width = self._width([text for pairs in groups for text, _ in pairs])
+        row_2xSxb = np.full((2, len(groups), size), self._shape[0], np.int32)
+        for slot, pairs in enumerate(groups):
+            for place, pair in enumerate(pairs):
+                row_2xSxb[:, slot, place] = [self._seats[slot].index(text) for text in pair]
+        return copy_rows(self._mesh, cache, row_2xSxb[0], row_2xSxb[1], width)
+
+    def _width(self, texts: list[Text]) -> int:
+        """Columns of a block of prompts."""
+        width = _prompt_width(max(len(text.prefill) for text in texts))
+        # A decoder's prompt lies in the text's own columns.
+        return min(width, self._shape[1]) if self._student.kind == "decoder" else width
+
     def _prefill_group(self, cache: Cache, groups: list[list[Text]], size: int) -> Cache:
-        width = _prompt_width(max(len(text.prefill) for texts in groups for text in texts))
-        if self._student.kind == "decoder":  # the prompt lies in the text's own columns
-            width = min(width, self._shape[1])
-        slots = len(groups)
+        width, slots = self._width([text for texts in groups for text in texts]), len(groups)
         tokens_SxbxT = np.zeros((slots, size, width), np.int32)
         row_Sxb = np.full((slots, size), self._shape[0], np.int32)
         length_Sxb = np.zeros((slots, size), np.int32)
@@ -222,8 +255,17 @@ class Board:
 
 
 # Compiled sizes. Each shape is a program: few are compiled, at the price of some idle rows and columns.
-_PREFILL_ROWS = (32, 4)
+_PREFILL_ROWS = (32, 4, 1)
 _PREFIX_STEP = 16
+_One = TypeVar("_One")
+
+
+def _blocks(by_slot: list[list[_One]]) -> Iterator[tuple[list[list[_One]], int]]:
+    """Cuts what each slot has into blocks of one of the sizes of `_PREFILL_ROWS`."""
+    while most := max(map(len, by_slot)):
+        size = next(rows for rows in _PREFILL_ROWS if most > rows // 2)
+        yield [some[:size] for some in by_slot], size
+        by_slot = [some[size:] for some in by_slot]
 
 
 def _row_counts(rows: int, share: int) -> list[int]:
@@ -233,7 +275,7 @@ def _row_counts(rows: int, share: int) -> list[int]:
       rows: the most.
       share: devices the rows are spread over; it divides every count.
     """
-    return [rows // divisor for divisor in (1, 2, 8, 32) if rows % (divisor * share) == 0]
+    return [rows // divisor for divisor in (1, 2, 4, 8, 32) if rows % (divisor * share) == 0]
 
 
 def _live_first(seats: list[Text | None]) -> list[int]:

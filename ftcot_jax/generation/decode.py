@@ -134,6 +134,19 @@ def prefill(
     return place(mesh, _each_slot(fill, weights.own, cache, row_Sxb, tokens_SxbxT, length_Sxb))
 
 
+@functools.partial(jax.jit, static_argnames=("mesh", "width"), donate_argnames="cache")
+def copy_rows(mesh: Mesh | None, cache: Cache, from_Sxb: jax.Array, to_Sxb: jax.Array, width: int) -> Cache:
+    """Gives rows the prompts that other rows of their slot have read, of `width` tokens at most.
+
+    A row `to` of B or more marks a place that holds no row. The cache is given up.
+    """
+
+    def copy(cache: Cache, from_b: jax.Array, to_b: jax.Array) -> Cache:
+        return cache.copy_prompts(from_b, to_b, width)
+
+    return place(mesh, _each_slot(copy, cache, from_Sxb, to_Sxb))
+
+
 @functools.partial(jax.jit, static_argnames=("student", "mesh", "sampling", "steps"), donate_argnames="cache")
 def decode_chunk(
     student: Student,

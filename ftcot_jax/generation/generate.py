@@ -164,7 +164,7 @@ def _plan(
         for number in range(len(results[slot])):
             prompt, sample = prompts[number // samples], number % samples
             _check_prompt(student, number // samples, prompt)
-            text = _plan_one(student, slot, number, list(prompt), longest)
+            text = _plan_one(student, slot, number, number // samples, list(prompt), longest)
             too_long = text.budget < 1
             if max_new_tokens is not None:
                 most = max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[slot][number // samples]
@@ -180,12 +180,12 @@ def _plan(
     return texts, results
 
 
-def _plan_one(student: Student, slot: int, number: int, prompt: list[int], max_length: int) -> Text:
+def _plan_one(student: Student, slot: int, number: int, asked: int, prompt: list[int], max_length: int) -> Text:
     """What is to be read and written for a prompt; the budget is below 1 when it is too long."""
     if student.kind == "encoder_decoder":  # prompt and text have a limit each; the start token counts
-        return Text(slot, number, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
+        return Text(slot, number, asked, prompt, student.start_id, 0, (max_length - 1) * (len(prompt) <= max_length))
     limit = min(max_length, student.context_length)
-    return Text(slot, number, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
+    return Text(slot, number, asked, prompt[:-1], prompt[-1], len(prompt) - 1, limit - len(prompt))
 
 
 def _finish(

@@ -91,6 +91,14 @@ class KVCache(NamedTuple):
 
         return self._replace(layers=jax.tree.map(put, self.layers, other.layers))
 
+    def copy_prompts(self, from_b: jax.Array, to_b: jax.Array, width: int) -> KVCache:
+        """Copies the first `width` columns of rows to other rows; a row `to` >= B is dropped."""
+
+        def copy(part: jax.Array) -> jax.Array:
+            return part.at[to_b, :, :width].set(part[from_b, :, :width], mode="drop")
+
+        return self._replace(layers=jax.tree.map(copy, self.layers))
+
     def resize(self, row_b: jax.Array, length: int) -> KVCache:
         """Returns a cache of the chosen rows with `length` columns: cut, or filled up with zeros."""
         pad = ((0, 0), (0, 0), (0, max(length - self.columns, 0)), (0, 0))
@@ -133,6 +141,11 @@ class SourceCache(NamedTuple):
             self.source.fill(row_b, other.source),
             self.source_length.at[row_b].set(other.source_length, mode="drop"),
         )
+
+    def copy_prompts(self, from_b: jax.Array, to_b: jax.Array, width: int) -> SourceCache:
+        """Copies the sources of rows, of `width` columns at most, to other rows; a row `to` >= B is dropped."""
+        length = self.source_length.at[to_b].set(self.source_length[from_b], mode="drop")
+        return self._replace(source=self.source.copy_prompts(from_b, to_b, width), source_length=length)
 
     def resize(self, row_b: jax.Array, length: int) -> SourceCache:
         """Returns a cache of the chosen rows with room for texts of `length` tokens."""

@@ -15,8 +15,6 @@ from ftcot_jax.tasks.settings import TaskSettings
 from tests.students.torch_oracle import load_torch
 
 NEW_TOKENS = 64
-TIE = 1e-3
-"""Largest difference of two logits, of size 20 or so, that the order of float32 sums may turn around."""
 
 
 def torch_texts(model: Any, prompts: list[list[int]], eos: int) -> list[list[int]]:
@@ -54,15 +52,13 @@ def test_equals_transformers_on_multiarith(real_student_folder: Path, shared: Pa
     ours = [[*result.tokens, *[student.eos_id] * (result.finish_reason == "stop")] for result in results]
     model = load_torch(real_student_folder)
     theirs = torch_texts(model, prompts, student.eos_id)
-    differ = [number for number in range(180) if ours[number] != theirs[number]]
-    for number in differ:  # each is a tie: at the first difference, the two tokens' logits are as good as equal
+    differ = []
+    for number in [number for number in range(180) if ours[number] != theirs[number]]:
         pair = zip(ours[number], theirs[number], strict=False)
         at = next(place for place, (one, other) in enumerate(pair) if one != other)
         with torch.no_grad():
             logits = model(torch.tensor([prompts[number] + ours[number][:at]])).logits[0, -1]
         gap = abs(float(logits[ours[number][at]] - logits[theirs[number][at]]))
-        print(f"question {number}, token {at}: {ours[number][at]} or {theirs[number][at]}, {gap:.1e} apart")
-        assert gap < TIE
-        assert float(logits.max() - logits[ours[number][at]]) < TIE
-    print(f"{180 - len(differ)} of 180 texts are equal, {sum(map(len, theirs))} tokens; the others are ties")
-    assert len(differ) < 10
+        differ.append(f"question {number}, token {at}: {ours[number][at]} or {theirs[number][at]}, {gap:.1e} apart")
+    print(f"{180 - len(differ)} of 180 texts are equal, {sum(map(len, theirs))} tokens")
+    assert not differ  # there was no tie among the 8763 tokens; a gap far below 1e-4 would be one

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ftcot_jax.generation import board
 from ftcot_jax.generation.generate import generate
 from ftcot_jax.generation.sampling import Sampling, choose, restrict
 from ftcot_jax.students.student import Student
@@ -110,6 +111,31 @@ def test_samples_do_not_depend_on_the_batch(written: Callable[[str], Student]) -
     assert generate(student, params, prompts[2:3], **settings) == together[6:9]
     other = sampling.model_copy(update={"seed": 10})
     assert generate(student, params, prompts, max_length=60, sampling=other) != together
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
+def test_samples_of_one_prompt_read_it_once(
+    case: str, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = written(case)
+    params, prompts = student.load(), many_prompts(3)
+    tokens = sum(len(prompt) - (student.kind == "decoder") for prompt in prompts)
+    how: dict[str, Any] = {"max_length": 60, "sampling": Sampling(temperature=1.5, samples=6, seed=9)}
+    read: list[int] = []
+    prefill = board.prefill
+
+    def counted(*given: Any) -> Any:
+        read.append(int(given[-1].sum()))
+        return prefill(*given)
+
+    monkeypatch.setattr(board, "prefill", counted)
+    alone = generate(student, params, prompts, batch_rows=1, **how)
+    assert sum(read) == 6 * tokens  # no other row has read it
+    for rows in (32, 5):
+        read.clear()
+        assert generate(student, params, prompts, batch_rows=rows, **how) == alone
+        assert tokens <= sum(read) < (2 if rows == 5 else 1.01) * tokens
+    assert len({tuple(row.tokens) for row in alone}) > 12
 
 
 def test_a_cold_draw_is_the_likeliest_token(written: Callable[[str], Student]) -> None:

@@ -27,14 +27,14 @@ def block(name: str) -> str:
     return found[1]
 
 
-def run_all(folder: Path, *words: str, outs: tuple[str, str] = ("out", "out")) -> Ended:
+def run_all(folder: Path, *words: str, outs: tuple[str, str] = ("out", "out"), seconds: float = 280) -> Ended:
     """Two processes of the same command, but for --out if told."""
     port = free_port()
     started = []
     for number, out in enumerate(outs):
         command = [*MAIN, *words, "--out", str(folder / out)]
         started += start(command, 2, numbers=[number], FTCOT_COORDINATOR=f"127.0.0.1:{port}")
-    return ends(started, 280)
+    return ends(started, seconds)
 
 
 @pytest.fixture
