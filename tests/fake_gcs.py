@@ -37,14 +37,14 @@ class FakeGcs:
 
     Attributes:
       buckets: name -> key -> object.
-      unplugged: while set, every connection is dropped without an answer.
-      forbidden: while set, every request is answered 403.
+      unplugged: connections for what this pattern is found in are dropped without an answer.
+      forbidden: requests for what this pattern is found in are answered 403.
       requests: method and path of all so far.
     """
 
     names: tuple[str, ...] = ("bucket",)
-    unplugged: bool = False
-    forbidden: bool = False
+    unplugged: str | None = None
+    forbidden: str | None = None
     buckets: dict[str, dict[str, Blob]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
@@ -100,11 +100,12 @@ class FakeGcs:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
         self.requests.append(f"{request.method} {path}")
-        if self.unplugged:
+        what = str(request.rel_url)
+        if self.unplugged is not None and re.search(self.unplugged, what):
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
-        if self.forbidden:
+        if self.forbidden is not None and re.search(self.forbidden, what):
             return _error(403, "the caller has no storage.objects access")
         body = await request.read()
         for pattern, method in (
