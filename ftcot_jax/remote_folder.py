@@ -232,12 +232,9 @@ def reaching(path: epath.Path, writing: bool = False) -> Iterator[None]:
             raise
         if not is_remote(path) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise  # this machine's own
-        missing = isinstance(error, FileNotFoundError)
-        reason = (
-            "no such bucket, or removed meanwhile"
-            if missing
-            else " ".join(str(error).split())[:200] or type(error).__name__
-        )
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            reason = "no such bucket, or removed meanwhile"
         raise FtcotError(
             f"{path}: cannot be reached ({reason}); `ftcot doctor --out FOLDER` says more; then run the same command, "
             "which goes on from here"
