@@ -38,13 +38,15 @@ class FakeGcs:
     Attributes:
       buckets: name -> key -> object.
       unplugged: connections for what this pattern is found in are dropped without an answer.
-      forbidden: requests for what this pattern is found in are answered 403.
+      forbidden: requests for what this pattern is found in are answered with `refusal`.
+      refusal: 403, or 401 as for a caller without credentials.
       requests: method and path of all so far.
     """
 
     names: tuple[str, ...] = ("bucket",)
     unplugged: str | None = None
     forbidden: str | None = None
+    refusal: int = 403
     buckets: dict[str, dict[str, Blob]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
@@ -106,7 +108,8 @@ class FakeGcs:
             request.transport.abort()
             return web.Response()
         if self.forbidden is not None and re.search(self.forbidden, what):
-            return _error(403, "the caller has no storage.objects access")
+            who = "the caller" if self.refusal == 403 else "Anonymous caller"
+            return _error(self.refusal, f"{who} does not have storage.objects.get access")
         body = await request.read()
         for pattern, method in (
             (r"/upload/(?:storage/v1/|resumable/)?b/([^/]+)/o", self._upload),

@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from etils import epath
 
 from ftcot_jax import artifacts
-from ftcot_jax.artifacts import Artifact, Store
+from ftcot_jax.artifacts import Artifact, Store, write_atomically
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.remote_folder import Mirror, create_exclusively
+from ftcot_jax.remote_folder import Mirror, create_exclusively, sizes
 from tests.fake_gcs import FakeGcs
 
 
@@ -38,12 +39,29 @@ def test_one_of_many_creates_a_file(bucket: FakeGcs, where: str, tmp_path: Path)
     assert [found.name for found in path.parent.iterdir()] == ["one"]
 
 
-def test_what_cannot_be_reached_is_one_line(bucket: FakeGcs) -> None:
+def test_what_cannot_be_reached_is_one_line(bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = epath.Path("gs://bucket/x")
     with pytest.raises(FtcotError, match=r"gs://nowhere/x: cannot be reached .no such bucket"):
         create_exclusively(epath.Path("gs://nowhere/x"), "text")
     bucket.forbidden = ""
-    with pytest.raises(FtcotError, match=r"gs://bucket/x: cannot be reached .*Forbidden"):
-        create_exclusively(epath.Path("gs://bucket/x"), "text")
+    with pytest.raises(FtcotError, match=r"gs://bucket/x: cannot be reached .*the caller does not have"):
+        create_exclusively(path, "text")
+    monkeypatch.setattr(bucket, "refusal", 401)
+    for reach in (
+        lambda: create_exclusively(path, "text"),
+        lambda: sizes(path),
+        lambda: write_atomically(path, "text"),
+    ):
+        with pytest.raises(FtcotError, match=r"gs://bucket/x: cannot be reached .*Anonymous caller .* doctor --out"):
+            reach()
+    bucket.forbidden = None
+
+    def lacks(*args: object) -> None:
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec, "filesystem", lacks)
+    with pytest.raises(FtcotError, match=r'gs://bucket/x: needs gcsfs; pip install "ftcot_jax\[gcs\]"'):
+        create_exclusively(path, "text")
 
 
 def make(folder: epath.Path) -> dict[str, Any]:

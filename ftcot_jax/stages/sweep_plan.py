@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 
 import jax
-from etils import epath
 
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.stages.data import purchases
 from ftcot_jax.stages.evaluate import find_scores, selected_step
 from ftcot_jax.stages.groups import program_of_rows, slots
-from ftcot_jax.stages.place import Place
+from ftcot_jax.stages.place import Place, run_folder
 from ftcot_jax.stages.plan_facts import EXEMPLAR_TOKENS, QUESTION_TOKENS, FactFinder, Facts, LookingPlace, student_name
 from ftcot_jax.stages.trials import find_student
 from ftcot_jax.students.student import Student
@@ -80,7 +78,7 @@ def plan_sweep(
     Raises:
       FtcotError: a setting, or a file that is here, is wrong, so that the recipe could not run.
     """
-    place = LookingPlace(epath.Path(os.path.abspath(os.path.expanduser(recipe.folder))), lambda line: None)
+    place = LookingPlace(run_folder(recipe), lambda line: None)
     finder = FactFinder(place)
     names: dict[str, int] = {}
     works = []
