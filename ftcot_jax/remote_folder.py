@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -203,6 +204,8 @@ def filesystem(path: epath.Path) -> fsspec.AbstractFileSystem:
       FtcotError: its package is not installed.
     """
     protocol = os.fspath(path).partition("://")[0]
+    for name in ("gcsfs", "google.auth"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log they raise too, and that is said in a line
     try:
         return fsspec.filesystem(protocol)
     except ImportError as error:
@@ -229,8 +232,9 @@ def reaching(path: epath.Path, writing: bool = False) -> Iterator[None]:
             raise
         if not is_remote(path) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise  # this machine's own
-        missing = isinstance(error, FileNotFoundError)
-        reason = "no such bucket" if missing else " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            reason = "no such bucket, or removed meanwhile"
         raise FtcotError(
             f"{path}: cannot be reached ({reason}); `ftcot doctor --out FOLDER` says more; then run the same command, "
             "which goes on from here"

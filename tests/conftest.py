@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fake_gcs import FakeGcs
 
 # Eight virtual CPU devices, so that sharding is tested wherever the suite runs. Set before jax starts.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -28,3 +31,23 @@ def real_student_folder() -> Path:
     if not folder:
         pytest.skip("FTCOT_REAL_STUDENT names no folder; shared/tools/real_student.sh makes one")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[FakeGcs]:
+    """A bucket service for all tests of a process; skips, saying so, where the package that speaks to it is absent."""
+    pytest.importorskip("gcsfs", reason="buckets need the gcs extra")
+    with FakeGcs() as fake:
+        yield fake
+    assert not fake.strange
+
+
+@pytest.fixture
+def bucket(service: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+    """An empty ``gs://bucket`` that this process sees."""
+    for name, value in service.environment.items():
+        monkeypatch.setenv(name, value)
+    service.buckets["bucket"].clear()
+    service.requests.clear()
+    yield service
+    service.unplugged = service.forbidden = None

@@ -37,14 +37,16 @@ class FakeGcs:
 
     Attributes:
       buckets: name -> key -> object.
-      unplugged: while set, every connection is dropped without an answer.
-      forbidden: while set, every request is answered 403.
+      unplugged: connections for what this pattern is found in are dropped without an answer.
+      forbidden: requests for what this pattern is found in are answered with `refusal`.
+      refusal: 403, or 401 as for a caller without credentials.
       requests: method and path of all so far.
     """
 
     names: tuple[str, ...] = ("bucket",)
-    unplugged: bool = False
-    forbidden: bool = False
+    unplugged: str | None = None
+    forbidden: str | None = None
+    refusal: int = 403
     buckets: dict[str, dict[str, Blob]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
@@ -100,12 +102,14 @@ class FakeGcs:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
         self.requests.append(f"{request.method} {path}")
-        if self.unplugged:
+        what = str(request.rel_url)
+        if self.unplugged is not None and re.search(self.unplugged, what):
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
-        if self.forbidden:
-            return _error(403, "the caller has no storage.objects access")
+        if self.forbidden is not None and re.search(self.forbidden, what):
+            who = "the caller" if self.refusal == 403 else "Anonymous caller"
+            return _error(self.refusal, f"{who} does not have storage.objects.get access")
         body = await request.read()
         for pattern, method in (
             (r"/upload/(?:storage/v1/|resumable/)?b/([^/]+)/o", self._upload),

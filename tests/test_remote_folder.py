@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from etils import epath
 
 from ftcot_jax import artifacts
-from ftcot_jax.artifacts import Artifact, Store
+from ftcot_jax.artifacts import Artifact, Store, write_atomically
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.remote_folder import Mirror, create_exclusively
+from ftcot_jax.remote_folder import Mirror, create_exclusively, sizes
 from tests.fake_gcs import FakeGcs
-
-pytest.importorskip("gcsfs", reason="buckets need the gcs extra")
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    with FakeGcs() as fake:
-        for name, value in fake.environment.items():
-            monkeypatch.setenv(name, value)
-        forget_clients()
-        yield fake
-        assert not fake.strange
-    forget_clients()
-
-
-def forget_clients() -> None:
-    """Clients are kept for a process's life, with the address that they first saw."""
-    import gcsfs
-    from etils.epath import backend
-
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    backend._FileSystemSpecBackend._get_filesystem.cache_clear()
 
 
 @pytest.mark.parametrize("where", ["bucket", "disk"])
@@ -61,12 +39,26 @@ def test_one_of_many_creates_a_file(bucket: FakeGcs, where: str, tmp_path: Path)
     assert [found.name for found in path.parent.iterdir()] == ["one"]
 
 
-def test_what_cannot_be_reached_is_one_line(bucket: FakeGcs) -> None:
+def test_what_cannot_be_reached_is_one_line(bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = epath.Path("gs://bucket/x")
     with pytest.raises(FtcotError, match=r"gs://nowhere/x: cannot be reached .no such bucket"):
         create_exclusively(epath.Path("gs://nowhere/x"), "text")
-    bucket.forbidden = True
-    with pytest.raises(FtcotError, match=r"gs://bucket/x: cannot be reached .*Forbidden"):
-        create_exclusively(epath.Path("gs://bucket/x"), "text")
+    bucket.forbidden = ""
+    with pytest.raises(FtcotError, match=r"gs://bucket/x: cannot be reached .*the caller does not have"):
+        create_exclusively(path, "text")
+    monkeypatch.setattr(bucket, "refusal", 401)
+    anonymous = r"gs://bucket/x: cannot be reached .*Anonymous caller .* doctor --out"
+    for reach in (lambda: create_exclusively(path, "a"), lambda: sizes(path), lambda: write_atomically(path, "a")):
+        with pytest.raises(FtcotError, match=anonymous):
+            reach()
+    bucket.forbidden = None
+
+    def lacks(*args: object) -> None:
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec, "filesystem", lacks)
+    with pytest.raises(FtcotError, match=r'gs://bucket/x: needs gcsfs; pip install "ftcot_jax\[gcs\]"'):
+        create_exclusively(path, "text")
 
 
 def make(folder: epath.Path) -> dict[str, Any]:

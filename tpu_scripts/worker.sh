@@ -52,7 +52,7 @@ install() {
   tar -C "$work/source" -xzf "$1/source.tar.gz"
   [[ -x $work/venv/bin/python ]] || make_environment
   say "installing"
-  (cd "$work/source" && "$work/venv/bin/python" -m pip install --quiet -c constraints.txt ".[${FTCOT_EXTRA:-tpu}]")
+  (cd "$work/source" && "$work/venv/bin/python" -m pip install --quiet -c constraints.txt ".[${FTCOT_EXTRA:-tpu},gcs]")
   printf '%s\n' "$source" >"$work/installed"
 }
 

@@ -87,8 +87,12 @@ class Place:
 
     @functools.cached_property
     def store(self) -> Store:
-        local = self.local / "artifacts" if is_remote(self.folder) else None
-        return Store(self.folder / "artifacts", self.say, self.processes.number, local)
+        return Store(self.folder / "artifacts", self.say, self.processes.number, self.copies)
+
+    @property
+    def copies(self) -> Path | None:
+        """Where this machine keeps what it makes for a bucket and fetches from it; None for a run on a disk."""
+        return self.local / "artifacts" if is_remote(self.folder) else None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -57,7 +57,7 @@ class LookingPlace(Place):
 
     @functools.cached_property
     def store(self) -> LookedInto:
-        return LookedInto(self.folder / "artifacts", self.say)
+        return LookedInto(self.folder / "artifacts", self.say, local=self.copies)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Checkpoints of a pool of slots: the only module that knows Orbax.
 
-A checkpoint is the slot-stacked train state and a small JSON note (which trial is in which slot). It is
-written to a temporary name and renamed by Orbax; one that is damaged all the same is skipped with a warning,
-and the one before it is used.
+A checkpoint is the slot-stacked train state and a small JSON note (which trial is in which slot). Orbax writes
+it to a temporary name and renames it, in a bucket marks it as whole by a last file; one that is damaged all the
+same is skipped with a warning, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.remote_folder import is_remote, reaching, remove_tree, sizes
 from ftcot_jax.training.mesh import Rules, state_shardings
 from ftcot_jax.training.processes import ALONE, Processes
 from ftcot_jax.training.step import SlotState
@@ -50,11 +51,12 @@ class Checkpoints:
         self._checkpointer = self._open()
 
     def _open(self) -> ocp.training.Checkpointer:
-        return ocp.training.Checkpointer(
-            self._folder,
-            preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
-            cleanup_tmp_directories=True,
-        )
+        with reaching(self._folder, writing=True):
+            return ocp.training.Checkpointer(
+                self._folder,
+                preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+                cleanup_tmp_directories=True,
+            )
 
     def save(self, tick: int, state: SlotState, note: dict[str, Any]) -> None:
         """Saves the state after `tick` pool steps, going on with the copy to disk in the background.
@@ -118,11 +120,10 @@ class Checkpoints:
 
     def _whole(self, step: int, read: Callable[[], Any]) -> Any:
         """What `read` finds; None where one process finds damage, for which the checkpoint is set aside."""
-        damage = None
-        try:
-            found = read()
-        except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
-            damage = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        found, damage = self._attempt(read)
+        if damage is not None and is_remote(self._folder):
+            sizes(self._folder / str(step))  # raises if the bucket is out of reach: no checkpoint is to blame for that
+            found, damage = self._attempt(read)
         seen = [what for what in self._processes.gather(f"checkpoint {step}", damage) if what is not None]
         if not seen:
             return found
@@ -132,6 +133,13 @@ class Checkpoints:
         self._checkpointer.reload()
         return None
 
+    def _attempt(self, read: Callable[[], Any]) -> tuple[Any, str | None]:
+        """What is read, or None and why."""
+        try:
+            return read(), None
+        except Exception as error:  # Orbax raises its own and the file system's kinds for a damaged folder
+            return None, (str(error).splitlines() or [type(error).__name__])[0][:200]
+
     def close(self) -> None:
         """Waits for the last save."""
         with self._full_disk_is_said():
@@ -139,9 +147,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _full_disk_is_said(self) -> Iterator[None]:
-        """Lets the run go on if the disk is full; any other error is raised."""
+        """Lets the run go on if the disk is full; any other error is raised, a bucket's in one line."""
         try:
-            yield
+            with reaching(self._folder, writing=True):
+                yield
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
                 raise
@@ -153,7 +162,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int, damage: str) -> None:
         folder, aside = self._folder / str(step), self._folder / f"damaged-{step}"
-        if aside.exists():
-            aside.rmtree()
-        folder.rename(aside)
+        remove_tree(aside)
+        with reaching(folder):
+            folder.rename(aside)
         self._say(f"checkpoint {folder} is damaged ({damage}); it is now {aside}, and the one before it is used")

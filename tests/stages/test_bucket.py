@@ -9,18 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.fake_gcs import FakeGcs
-from tests.stages.test_road import ROOT, TINY
+from tests.stages.test_road import ROOT, TINY, in_process
+from tests.training.test_cluster import free_port
 
 pytest.importorskip("gcsfs", reason="buckets need the gcs extra")
 
+PROGRAMS = Path(tempfile.mkdtemp(prefix="ftcot-test-programs-"))  # compiled once for all machines
 FTCOT = [sys.executable, "-c", "from ftcot_jax.cli import main; main()"]
 
 
@@ -31,7 +35,8 @@ class Machine:
         self.disk = disk
         disk.mkdir()
         (disk / "tiny.yaml").write_text(TINY)
-        self.environment = os.environ | fake.environment | {"FTCOT_CACHE": str(disk / "cache"), "HOME": str(disk)}
+        own = {"FTCOT_CACHE": str(disk / "cache"), "HOME": str(disk), "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS)}
+        self.environment = os.environ | fake.environment | own
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         command = [*FTCOT, words[0], str(self.disk / "tiny.yaml"), *words[1:]]
@@ -55,6 +60,7 @@ class Machine:
 def bucket() -> Iterator[FakeGcs]:
     with FakeGcs() as fake:
         yield fake
+    shutil.rmtree(PROGRAMS, ignore_errors=True)
     assert not fake.strange
 
 
@@ -85,6 +91,7 @@ def losses(bucket: FakeGcs, run: str) -> dict[str, list[tuple[int, float]]]:
     return {name: [(row["step"], row["loss"]) for row in log] for name, log in rows.items()}
 
 
+@pytest.mark.slow
 def test_all_of_a_run_is_in_the_bucket(bucket: FakeGcs, undisturbed: str) -> None:
     files = bucket.files(under=f"{undisturbed}/")
     manifests = [key for key in files if key.endswith("/manifest.json")]
@@ -108,6 +115,7 @@ def test_all_of_a_run_is_in_the_bucket(bucket: FakeGcs, undisturbed: str) -> Non
         }
 
 
+@pytest.mark.slow
 def test_another_machine_reuses_everything_and_fetches_what_it_reads(
     bucket: FakeGcs, undisturbed: str, machine: Callable[[str], Machine]
 ) -> None:
@@ -129,6 +137,7 @@ def test_another_machine_reuses_everything_and_fetches_what_it_reads(
     assert re.search(rf"^ftcot: gs://bucket/{damaged} is missing: damaged; delete gs://", said, flags=re.M)
 
 
+@pytest.mark.slow
 def test_a_machine_that_goes_is_taken_over_by_one_with_an_empty_disk(
     bucket: FakeGcs, undisturbed: str, machine: Callable[[str], Machine]
 ) -> None:
@@ -152,6 +161,69 @@ def test_a_machine_that_goes_is_taken_over_by_one_with_an_empty_disk(
     assert students(bucket, "resumed") == students(bucket, undisturbed)
     assert losses(bucket, "resumed") == losses(bucket, undisturbed)
     assert not _checkpoints(bucket, "resumed")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_bucket_that_is_gone_for_a_while_costs_nothing(
+    bucket: FakeGcs, undisturbed: str, machine: Callable[[str], Machine]
+) -> None:
+    out, ours = ("--out", "gs://bucket/unplugged"), machine("ours")
+    process = ours.start("run", *out)
+    assert _wait(bucket, lambda: bool(_checkpoints(bucket, "unplugged")), process)
+    bucket.unplugged = ""
+    said = process.communicate(timeout=400)[1]
+    bucket.unplugged = None
+    assert process.returncode == 1, said
+    assert re.match(r"ftcot: gs://bucket/unplugged/\S+: cannot be reached \(.*\); `ftcot doctor", said.splitlines()[-1])
+    assert "Traceback" not in said
+    ours.ftcot("run", *out)
+    assert students(bucket, "unplugged") == students(bucket, undisturbed)
+    assert losses(bucket, "unplugged") == losses(bucket, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_of_one_run_meet_in_the_bucket(
+    bucket: FakeGcs, undisturbed: str, machine: Callable[[str], Machine]
+) -> None:
+    """Each has a disk of its own, as hosts of a pod have."""
+    address = f"127.0.0.1:{free_port()}"
+    started = []
+    for number in range(2):
+        host = machine(str(number))
+        host.environment |= {
+            "FTCOT_COORDINATOR": address,
+            "FTCOT_PROCESSES": "2",
+            "FTCOT_PROCESS": str(number),
+            "XLA_FLAGS": "",
+        }
+        started.append(host.start("run", "mesh.data=-1", "--out", "gs://bucket/two"))
+    said = [process.communicate(timeout=500)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "made" not in said[1]
+    ours, theirs = losses(bucket, "two"), losses(bucket, undisturbed)
+    assert set(ours) == set(theirs)
+    for name, rows in ours.items():
+        np.testing.assert_allclose(rows, theirs[name], rtol=1e-5)
+    assert "two/report/report.md" in bucket.files()
+
+
+def test_what_is_paid_for_is_not_bought_into_a_bucket(
+    bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    for name, value in {**bucket.environment, "FTCOT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    bought = ["teacher.loopback=null", "teacher.endpoint=http://127.0.0.1:9/v1", "teacher.model=m"]
+    words = ["sample", str(tmp_path / "tiny.yaml"), *bought, "template=ft_cot_token", "sweep.axes=[{seed: [1]}]"]
+    said = in_process(monkeypatch, capsys, 2, *words, "--out", "gs://bucket/paid")
+    assert said.splitlines()[-1].startswith("ftcot: out=gs://bucket/paid: what a teacher sells is kept in files that")
+    assert said.rstrip().endswith("set teacher.import to its completions.json")
+    said = in_process(monkeypatch, capsys, 2, *words, "--out", "s3://bucket/paid")
+    assert said == "ftcot: out=s3://bucket/paid: neither a folder nor a bucket's address, gs://BUCKET/FOLDER\n"
+    said = in_process(monkeypatch, capsys, 1, *words, "--out", "gs://nowhere/paid")
+    assert said.startswith("ftcot: gs://nowhere/paid/tiny.yaml: cannot be reached (no such bucket")
 
 
 def _checkpoints(bucket: FakeGcs, run: str) -> list[str]:

@@ -224,7 +224,7 @@ def test_installing(cloud: Cloud) -> None:
         assert on_worker(cloud, "worker.sh", "start", place).returncode == 0
         wait_for(cloud, "exit=0")
     (line,) = calls.read_text().splitlines()
-    assert line == f"{cloud.root}/machine/ftcot/source -m pip install --quiet -c constraints.txt .[tpu]"
+    assert line == f"{cloud.root}/machine/ftcot/source -m pip install --quiet -c constraints.txt .[tpu,gcs]"
     assert (cloud.root / "machine/ftcot/source/ftcot_jax/cli.py").is_file()
 
 

@@ -24,6 +24,7 @@ from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.settings import MeshSettings
 from ftcot_jax.training.slots import empty_slots
 from ftcot_jax.training.step import SlotState, new_state
+from tests.fake_gcs import FakeGcs
 from tests.training.test_pool import STUDENT, make_trials
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 class Saver:
     """Checkpoints of two slots of the tiny student, whose numbers are all the tick they were saved at."""
 
-    def __init__(self, folder: Path, architecture: str = "tiny", keep: int = 2) -> None:
+    def __init__(self, folder: Path | epath.Path, architecture: str = "tiny", keep: int = 2) -> None:
         self.lines: list[str] = []
         self.mesh = make_mesh(MeshSettings())
         self.like = new_state(STUDENT.init(0), make_trials()[0].hyper)
@@ -227,3 +228,31 @@ def test_an_error_other_than_a_full_disk_is_not_swallowed(tmp_path: Path, monkey
     monkeypatch.setattr(saver.checkpoints._checkpointer, "save_checkpointables_async", fails)
     with pytest.raises(OSError, match="Permission denied"):
         saver.save(2)
+
+
+def test_in_a_bucket_too_a_damaged_checkpoint_is_moved_aside_and_the_one_before_used(bucket: FakeGcs) -> None:
+    folder = epath.Path("gs://bucket/run/checkpoints")
+    Saver(folder).save(3, 6, 9).checkpoints.close()
+    assert {key.split("/")[2] for key in bucket.files()} == {"6", "9"}
+    assert Saver(folder).restored() == 9
+    arrays = [key for key in bucket.files() if "/9/" in key and "/d/" in key]
+    for key in arrays:
+        del bucket.buckets["bucket"][key]
+    again = Saver(folder)
+    assert again.restored() == 6
+    assert len(again.lines) == 1
+    assert f"{folder / '9'} is damaged (" in again.lines[0]
+    again.save(9, 12).checkpoints.close()
+    assert {key.split("/")[2] for key in bucket.files()} == {"9", "12", "damaged-9"}
+
+
+def test_a_bucket_out_of_reach_damages_no_checkpoint(bucket: FakeGcs) -> None:
+    folder = epath.Path("gs://bucket/run/checkpoints")
+    ours = Saver(folder).save(3)
+    bucket.forbidden = "checkpoints"
+    with pytest.raises(FtcotError, match=r"gs://bucket/run/checkpoints.*: cannot be reached .*storage.objects"):
+        ours.restored()
+    with pytest.raises(FtcotError, match=r"gs://bucket/run/checkpoints: cannot be reached .*storage.objects"):
+        ours.save(6)
+    bucket.forbidden = None
+    assert Saver(folder).restored() == 3
