@@ -11,12 +11,13 @@ from ftcot_jax.errors import UsageError
 from ftcot_jax.text_files import read_yaml
 
 BASE = "base"
+_AXES = ("sweep", "axes")
 
 
 def read_recipe(path: str) -> dict[str, Any]:
     """Reads a recipe; where it has a ``base:``, another recipe beside it, it is laid over that one.
 
-    Sections are merged key by key; lists and values replace those of the base.
+    Sections are merged key by key; lists, values, and named axes of the grid replace those of the base.
 
     Raises:
       UsageError: there is no such file, it is no mapping, or recipes are based on one another in a circle.
@@ -38,15 +39,24 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     below = path.parent / base
     if below.resolve() in [file.resolve() for file in (*above, path)]:
         raise UsageError(f"{path}: base: {base} is based on this recipe in turn")
-    return overlaid(_read(below, (*above, path)), raw)
+    return overlaid(_read(below, (*above, path)), raw, whole=_AXES)
 
 
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `below` with `above` laid over it: sections are merged, all else is replaced."""
+def overlaid(
+    below: Mapping[str, Any], above: Mapping[str, Any], whole: tuple[str, ...] = (), at: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Returns `below` with `above` laid over it: sections are merged, all else is replaced.
+
+    Args:
+      below, above: recipes, or sections.
+      whole: keys down to a section whose own parts are replaced as a whole.
+      at: keys down to these sections.
+    """
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
-        merged[key] = overlaid(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        both = isinstance(known, dict) and isinstance(value, dict) and (not whole or at != whole)
+        merged[key] = overlaid(known, value, whole, (*at, key)) if both and known is not None else value
     return merged
 
 

@@ -102,6 +102,20 @@ def test_a_recipe_is_laid_over_its_base(recipe: str, tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "top.yaml"))
 
 
+def test_named_axes_are_replaced_one_by_one(recipe: str, tmp_path: Path) -> None:
+    axes = "sweep: {axes: {seeds: {seed: [1, 2]}, degrees: {select.diversity: [1, 2, 4]}}}"
+    (tmp_path / "grid.yaml").write_text(f"base: small.yaml\n{axes}\n")
+    (tmp_path / "few.yaml").write_text("base: grid.yaml\nsweep: {axes: {degrees: {select.diversity: [4]}}}\n")
+    assert len(load_recipe(str(tmp_path / "grid.yaml"))[1]) == 6
+    assert [trial.name for trial in load_recipe(str(tmp_path / "few.yaml"))[1]] == [
+        "select.diversity=4, seed=1",
+        "select.diversity=4, seed=2",
+    ]
+    assert len(load_recipe(str(tmp_path / "grid.yaml"), ["sweep.axes.seeds=null"])[1]) == 3
+    whole, _ = load_recipe(str(tmp_path / "few.yaml"), ["sweep.axes.seeds.seed=[7]"])
+    assert whole.sweep.axes == [{"seed": [7]}, {"select.diversity": [4]}]
+
+
 def test_sections_of_axes_are_laid_over_the_recipe(recipe: str) -> None:
     tasks = "[{label: few, train_questions: 9}, {label: many, train_questions: 30}]"
     _, trials = load_recipe(recipe, [f"sweep.axes=[{{task: {tasks}}}]", "task.test_questions=7"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -38,7 +38,8 @@ class SweepSettings(BaseModel):
     axes: list[dict[str, list[Any]]] = Field(
         default_factory=list,
         description="Each axis maps dotted recipe keys, or `arm` for a display name, or `method` for one of the "
-        "paper's, to equally long lists. A value may be a section; a `label` in it is its display name.",
+        "paper's, to equally long lists. A value may be a section; a `label` in it is its display name. Axes may be a "
+        "list, or named, so that a recipe based on this one, or an override, can replace one; null drops it.",
     )
     exclude: list[Condition] = Field(
         default_factory=list,
@@ -48,6 +49,11 @@ class SweepSettings(BaseModel):
     only: Condition = Field(
         default_factory=dict, description="A condition as in exclude; points that do not meet it are left out."
     )
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _named(cls, axes: Any) -> Any:
+        return [axis for axis in axes.values() if axis is not None] if isinstance(axes, dict) else axes
 
     @field_validator("axes")
     @classmethod
@@ -97,10 +103,8 @@ def expand(settings: SweepSettings, where: str = "recipe") -> list[Point]:
     Raises:
       UsageError: a condition names a key that no axis sets, or a value that no point has, or nothing is left.
     """
-    choices = [
-        [dict(zip(axis, values, strict=True)) for values in zip(*axis.values(), strict=True)] for axis in settings.axes
-    ]
-    found = [(_point(combination), _facts(combination)) for combination in itertools.product(*choices)]
+    combinations = itertools.product(*map(_choices, settings.axes))
+    found = [(_point(combination), _facts([part.values for part in combination])) for combination in combinations]
     known = {key for _, facts in found for key in facts}
     conditions = [(f"sweep.exclude.{number}", condition) for number, condition in enumerate(settings.exclude)]
     if settings.only:
@@ -117,24 +121,42 @@ def expand(settings: SweepSettings, where: str = "recipe") -> list[Point]:
     return kept
 
 
-def _point(combination: tuple[dict[str, Any], ...]) -> Point:
-    arm: list[str] = []
-    seeds: list[str] = []
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """One place of an axis: its values by key, and what it adds to the names of points there."""
+
+    values: dict[str, Any]
+    arm: tuple[str, ...]
+    seeds: tuple[str, ...]
+
+
+def _choices(axis: dict[str, list[Any]]) -> list[_Choice]:
+    """Where an axis names its places, by arms, methods or labels, its other keys are not shown too, unless needed."""
+    rows = [dict(zip(axis, values, strict=True)) for values in zip(*axis.values(), strict=True)]
+    seeds = [tuple(_shown(key, row[key]) for key in row if _is_seed(key)) for row in rows]
+    named = [tuple(_shown(key, value) for key, value in row.items() if _is_name(key, value)) for row in rows]
+    if ARM not in axis and (not all(named) or len({*zip(named, seeds, strict=True)}) < len(rows)):
+        named = [tuple(_shown(key, row[key]) for key in row if not _is_seed(key)) for row in rows]
+    elif ARM in axis:
+        named = [(str(row[ARM]),) for row in rows]
+    return [_Choice(*parts) for parts in zip(rows, named, seeds, strict=True)]
+
+
+def _is_seed(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed"
+
+
+def _is_name(key: str, value: Any) -> bool:
+    return key == METHOD or (isinstance(value, dict) and LABEL in value)
+
+
+def _point(combination: tuple[_Choice, ...]) -> Point:
     overlay: dict[str, Any] = {}
     for part in combination:
-        if ARM in part:
-            arm.append(str(part[ARM]))
-        overlay |= METHODS.get(part.get(METHOD, ""), {})
-        for key, value in part.items():
-            if key == ARM:
-                continue
-            if key != METHOD:
-                overlay[key] = _without_label(value)
-            text = _shown(key, value)
-            if key.rpartition(".")[2] == "seed":
-                seeds.append(text)
-            elif ARM not in part:
-                arm.append(text)
+        overlay |= METHODS.get(part.values.get(METHOD, ""), {})
+        overlay |= {key: _without_label(value) for key, value in part.values.items() if key not in (ARM, METHOD)}
+    arm = [text for part in combination for text in part.arm]
+    seeds = [text for part in combination for text in part.seeds]
     return Point(", ".join(arm), ", ".join([*arm, *seeds]), overlay)
 
 
@@ -151,7 +173,7 @@ def _shown(key: str, value: Any) -> str:
     return str(value[LABEL]) if LABEL in value else ", ".join(f"{k}={v}" for k, v in _leaves(key, value).items())
 
 
-def _facts(combination: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+def _facts(combination: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What conditions can ask of a point: its axes' keys, those inside sections, and sections' labels by their key."""
     facts: dict[str, Any] = {}
     for part in combination:
