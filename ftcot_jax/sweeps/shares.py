@@ -50,12 +50,15 @@ class Share:
         return range(mine[0], mine[-1] + 1) if mine else range(0)
 
 
+ALL = Share()
+
+
 def find_share(environment: Mapping[str, str]) -> Share:
     """This worker's number and how many there are, from what starts it; 1 of 1 where nothing tells.
 
-    A Slurm array counts its own tasks. A Kubernetes indexed job tells the index alone, so its manifest adds the count as
-    FTCOT_WORKERS, as a SkyPilot task and any script may do with FTCOT_WORKER (from 1). TPU slices have both in their
-    metadata.
+    A Slurm array counts its own tasks. A Kubernetes indexed job tells the index alone, so its manifest adds the count
+    as FTCOT_WORKERS, as a SkyPilot task and any script may do with FTCOT_WORKER (from 1). TPU slices have both in
+    their metadata.
 
     Raises:
       UsageError: the environment contradicts itself.
@@ -87,5 +90,7 @@ def _slurm(environment: Mapping[str, str]) -> Share:
 def _numbered(environment: Mapping[str, str], number: str, count: str, first: int) -> Share:
     texts = (environment.get(number, ""), environment[count])
     if not all(text.isdecimal() for text in texts) or not 0 <= int(texts[0]) - first < int(texts[1]):
-        raise UsageError(f"{number} is {texts[0]!r} of {count} {texts[1]!r}; they must be a number from {first} and a count")
+        raise UsageError(
+            f"{number} is {texts[0]!r} and {count} {texts[1]!r}; they must be a number from {first} and a count"
+        )
     return Share(int(texts[0]) - first + 1, int(texts[1]))
