@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
+
+from ftcot_jax.stage_command import run_stage
 
 sweep_app = typer.Typer(help="A recipe's whole grid of trials.", no_args_is_help=True)
 
@@ -38,3 +41,23 @@ def plan(
     target = this_machine(jax.devices(), sorted(own)) if device is None else named_device(device, devices)
     found = plan_sweep(loaded, trials, target, utilisation, price)
     print(found.as_json() if as_json else found.as_text())
+
+
+@sweep_app.command()
+def run(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Out = None,
+    worker: Annotated[
+        str | None, typer.Option(help="i/n: the i-th of n workers; default: as Slurm, Kubernetes or a TPU slice tells.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
+) -> None:
+    """Trains and scores the whole grid: this worker's share first, then what others leave; call it again to go on."""
+    from ftcot_jax.sweeps.shares import Share, find_share
+    from ftcot_jax.training.cluster import find_slice, part_slices
+
+    share = find_share(os.environ) if worker is None else Share.parse(worker)
+    if find_slice(os.environ)[1] > 1:
+        part_slices(os.environ)
+    run_stage("sweep", recipe, overrides, out, share=share, retry_failed=retry_failed)
