@@ -80,6 +80,10 @@ class Recipe(BaseModel):
             raise UsageError(f"{self.name}: its student lives at an API; use `ftcot api-student`")
         return self.student
 
+    def as_yaml(self) -> str:
+        """The whole recipe, as a file that `load_recipe` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
     @property
     def folder(self) -> str:
         return self.out or f"runs/{self.name}"

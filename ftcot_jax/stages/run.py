@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import yaml
 from etils import epath
 
 import ftcot_jax
@@ -70,8 +69,7 @@ def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
     if processes.lead:
         if not is_remote(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-        write_atomically(folder / f"{recipe.name}.yaml", text)
+        write_atomically(folder / f"{recipe.name}.yaml", recipe.as_yaml())
     _keep_programs()
     return Place(folder, say if processes.lead else lambda line: None, processes)
 

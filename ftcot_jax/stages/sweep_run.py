@@ -143,6 +143,7 @@ class _Worker:
         """A worker that beats while it is inside, and leaves nothing claimed."""
         claims = Claims(place.folder, share.name, lease)
         worker = cls(place, entries, share, lease, claims, retry)
+        worker._rows.prepare()
         claims.beat()
         worker._tidy()
         over = threading.Event()

@@ -22,28 +22,26 @@ RESULTS = "results.jsonl"
 
 
 class Rows:
-    """Results and failures of a sweep.
-
-    Args:
-      folder: the sweep's; its subfolders are made.
-    """
+    """Results and failures of the sweep in a folder."""
 
     def __init__(self, folder: epath.Path) -> None:
         self._folder, self._results, self._failed = folder, folder / "results", folder / "failed"
+
+    def prepare(self) -> None:
+        """Makes the folders; to be called before anything is published."""
         for place in (self._results, self._failed):
             place.mkdir(parents=True, exist_ok=True)
 
     def finished(self) -> set[str]:
         """Keys of the trials that have a result."""
-        return {path.name.removesuffix(".json") for path in self._results.iterdir() if _is_row(path)}
+        return {path.name.removesuffix(".json") for path in _row_files(self._results)}
 
     def failures(self) -> dict[str, int]:
         """How often each trial has failed so far."""
         times: dict[str, int] = {}
-        for path in self._failed.iterdir():
-            if _is_row(path):
-                key, attempt, _ = path.name.split(".")
-                times[key] = max(times.get(key, 0), int(attempt))
+        for path in _row_files(self._failed):
+            key, attempt, _ = path.name.split(".")
+            times[key] = max(times.get(key, 0), int(attempt))
         return times
 
     def publish(self, key: str, row: dict[str, Any]) -> bool:
@@ -72,8 +70,9 @@ class Rows:
         return len(rows)
 
 
-def _is_row(path: epath.Path) -> bool:
-    return path.name.endswith(".json") and not path.name.startswith(".")
+def _row_files(folder: epath.Path) -> list[epath.Path]:
+    found = folder.iterdir() if folder.exists() else []
+    return [path for path in found if path.name.endswith(".json") and not path.name.startswith(".")]
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

@@ -156,6 +156,8 @@ def test_a_later_process_of_the_same_number_is_another(tmp_path: Path) -> None:
 
 def test_one_result_a_trial(tmp_path: Path) -> None:
     rows = Rows(epath.Path(tmp_path))
+    assert (rows.finished(), rows.failures()) == (set(), {})
+    rows.prepare()
     assert rows.publish("trial", {"name": "a", "finished_at": "1", "by": 1})
     assert not rows.publish("trial", {"name": "a", "finished_at": "2", "by": 2})
     assert rows.fail("other", 1, {"reason": "x"})
@@ -216,6 +218,7 @@ def test_any_interleaving_ends_with_one_result(moves: list[tuple[int, str]]) -> 
         for number in range(3):
             clock = Clock(1000.0 * number)
             rows = Rows(epath.Path(folder))
+            rows.prepare()
             actors.append(Actor(worker(folder, f"w{number + 1}of3", clock), rows, clock))
         for number, move in moves:
             actor = actors[number]
