@@ -103,7 +103,8 @@ def read_status(folder: epath.Path, name: str | None = None) -> list[SweepStatus
 
 def _running(folder: epath.Path) -> tuple[dict[str, dict[str, Any]], int]:
     """What the living workers are at, by trial, and how many of them there are."""
-    running, workers = {}, 0
+    running: dict[str, dict[str, Any]] = {}
+    workers = 0
     for path in folder.glob("[!.]*.json") if folder.exists() else []:
         note = json.loads(path.read_text(encoding="utf-8"))
         age = max(0.0, time.time() - path.stat().mtime)  # two clocks, so only for people; claims do not ask it
@@ -126,8 +127,8 @@ def _trial(
         worker = row["worker"]["session"]
         return TrialStatus(**known, state="done", worker=worker, accuracy=row["accuracy"], seconds=seconds)
     if key in running:
-        parts = ("worker", "step", "steps_per_second", "beat_seconds")
-        return TrialStatus(**known, state="running", **{part: running[key].get(part) for part in parts})
+        at = {part: running[key].get(part) for part in ("worker", "step", "steps_per_second", "beat_seconds")}
+        return TrialStatus(**(known | at), state="running")
     if key in failed:
         row = rows.failure(key, failed[key])
         return TrialStatus(**known, state="failed", worker=row["worker"]["session"], reason=row["reason"])
