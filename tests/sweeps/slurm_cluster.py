@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,8 +117,7 @@ def _is_idle(slurm: Slurm) -> bool:
     return done.stdout.strip() == "idle"
 
 
-def _wait_for(ready: object, folder: Path) -> None:
-    assert callable(ready)
+def _wait_for(ready: Callable[[], bool], folder: Path) -> None:
     end = time.monotonic() + 60
     while not ready():
         logs = {
