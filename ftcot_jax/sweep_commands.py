@@ -76,11 +76,12 @@ def status(
     from rich.console import Console
 
     from ftcot_jax.config import load_recipe
+    from ftcot_jax.stages.place import run_folder
     from ftcot_jax.sweeps import status as sweeps
 
     if source.endswith((".yaml", ".yml")):
         recipe, _ = load_recipe(source, [*(overrides or []), *([] if out is None else [f"out={out}"])])
-        found = sweeps.read_status(epath.Path(recipe.folder).expanduser(), recipe.name)
+        found = sweeps.read_status(run_folder(recipe), recipe.name)
     else:
         found = sweeps.read_status(epath.Path(source).expanduser())
     if as_json:

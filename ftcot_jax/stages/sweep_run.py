@@ -12,12 +12,12 @@ import threading
 import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ftcot_jax.errors import FtcotError, Preempted
 from ftcot_jax.progress import SECONDS_BETWEEN_LINES
+from ftcot_jax.remote_folder import reaching
 from ftcot_jax.stages.api_student import ApiJob, score_api_job
 from ftcot_jax.stages.evaluate_trained import evaluate
 from ftcot_jax.stages.place import Place
@@ -31,7 +31,7 @@ from ftcot_jax.training.hparams import write_hparams
 from ftcot_jax.training.reporting import board_folder
 from ftcot_jax.training.wandb_run import require_wandb
 
-POOLS = "pools"
+POOLS, BOARD = "pools", "tensorboard"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -238,7 +238,7 @@ class _Worker:
         for path in found:
             session = path.name.removeprefix(prefix).rpartition("-")[0]
             if (path / "checkpoints").exists() and self._claims.sessions.ended(session):
-                with contextlib.suppress(FileNotFoundError):  # another was faster
+                with contextlib.suppress(FileNotFoundError), reaching(path):  # another was faster
                     path.rename(pools / name)
                     self._place.say(f"going on from what {session} saved")
                     break
@@ -333,7 +333,9 @@ class _Worker:
             seconds = {"prepare": self._prepared, "total": time.monotonic() - self._since[entry.key]}
             made = row(entry, scored, self._who, seconds)
             if self._rows.publish(entry.key, made) and isinstance(entry.job, Job):
-                write_hparams(board_folder(Path(self._place.folder / "tensorboard"), entry.name, entry.job.key), made)
+                board = board_folder(self._place.local / BOARD, entry.name, entry.job.key)
+                write_hparams(board, made)
+                self._place.mirror(BOARD).push([board.name])
         self._forget(entry)
 
     def _fail(self, entry: Entry, reason: str) -> None:

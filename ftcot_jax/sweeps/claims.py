@@ -25,7 +25,7 @@ from typing import Any
 from etils import epath
 
 from ftcot_jax.artifacts import write_atomically
-from ftcot_jax.remote_folder import create_exclusively
+from ftcot_jax.remote_folder import create_exclusively, is_remote, names
 
 BEATS_A_LEASE = 4
 
@@ -129,7 +129,8 @@ class Claims:
     ) -> None:
         self._claims, self._workers = folder / "claims", folder / "workers"
         for place in (self._claims, self._workers):
-            place.mkdir(parents=True, exist_ok=True)
+            if not is_remote(place):
+                place.mkdir(parents=True, exist_ok=True)
         self._worker, self._lease, self._beat = worker, lease, 0
         self._machine = Machine.here()
         self.session = f"{worker}-{uuid.uuid4().hex[:8]}"
@@ -160,8 +161,8 @@ class Claims:
         """Reads which claims there are; `may_take` answers from that."""
         known: dict[str, tuple[int, bool]] = {}
         released = set()
-        for path in self._claims.iterdir():
-            key, _, rest = path.name.partition(".")
+        for name in names(self._claims):
+            key, _, rest = name.partition(".")
             number, _, kind = rest.partition(".")
             if not number.isdecimal():
                 continue  # half written

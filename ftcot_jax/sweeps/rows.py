@@ -16,7 +16,7 @@ from etils import epath
 
 import ftcot_jax
 from ftcot_jax.artifacts import write_atomically
-from ftcot_jax.remote_folder import create_exclusively
+from ftcot_jax.remote_folder import create_exclusively, is_remote, names
 
 RESULTS = "results.jsonl"
 
@@ -30,17 +30,18 @@ class Rows:
     def prepare(self) -> None:
         """Makes the folders; to be called before anything is published."""
         for place in (self._results, self._failed):
-            place.mkdir(parents=True, exist_ok=True)
+            if not is_remote(place):
+                place.mkdir(parents=True, exist_ok=True)
 
     def finished(self) -> set[str]:
         """Keys of the trials that have a result."""
-        return {path.name.removesuffix(".json") for path in _row_files(self._results)}
+        return {name.removesuffix(".json") for name in _row_files(self._results)}
 
     def failures(self) -> dict[str, int]:
         """How often each trial has failed so far."""
         times: dict[str, int] = {}
-        for path in _row_files(self._failed):
-            key, attempt, _ = path.name.split(".")
+        for name in _row_files(self._failed):
+            key, attempt, _ = name.split(".")
             times[key] = max(times.get(key, 0), int(attempt))
         return times
 
@@ -70,9 +71,8 @@ class Rows:
         return len(rows)
 
 
-def _row_files(folder: epath.Path) -> list[epath.Path]:
-    found = folder.iterdir() if folder.exists() else []
-    return [path for path in found if path.name.endswith(".json") and not path.name.startswith(".")]
+def _row_files(folder: epath.Path) -> list[str]:
+    return [name for name in names(folder) if name.endswith(".json") and not name.startswith(".")]
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ftcot_jax.errors import UsageError
+from ftcot_jax.remote_folder import names
 from ftcot_jax.sweeps.claims import Machine
 from ftcot_jax.sweeps.listing import read_listings
 from ftcot_jax.sweeps.rows import Rows
@@ -94,9 +95,10 @@ def read_status(folder: epath.Path, name: str | None = None) -> list[SweepStatus
     found = []
     for key, listing in listings.items():
         trials = [_trial(entry, rows, done, failed, running) for entry in listing]
-        names = list(dict.fromkeys(trial.group for trial in trials))
-        members = [[trial for trial in trials if trial.group == group] for group in names]
-        groups = [_group(group, of_it, workers) for group, of_it in zip(names, members, strict=True)]
+        members: dict[str, list[TrialStatus]] = {}
+        for trial in trials:
+            members.setdefault(trial.group, []).append(trial)
+        groups = [_group(group, of_it, workers) for group, of_it in members.items()]
         found.append(SweepStatus(key, groups, trials, workers))
     return found
 
@@ -105,7 +107,7 @@ def _running(folder: epath.Path) -> tuple[dict[str, dict[str, Any]], int]:
     """What the living workers are at, by trial, and how many of them there are."""
     running: dict[str, dict[str, Any]] = {}
     workers = 0
-    for path in folder.glob("[!.]*.json") if folder.exists() else []:
+    for path in [folder / name for name in names(folder) if name.endswith(".json") and not name.startswith(".")]:
         note = json.loads(path.read_text(encoding="utf-8"))
         age = max(0.0, time.time() - path.stat().mtime)  # two clocks, so only for people; claims do not ask it
         if note["ended"] or age > note["lease_seconds"] or Machine(**note["machine"]).is_dead():
