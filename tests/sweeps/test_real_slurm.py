@@ -1,4 +1,4 @@
-"""An array job of three workers on a real Slurm: one killed, one told to stop and queued again; each trial ends once."""
+"""An array of three workers on a real Slurm: one killed, one told to stop and queued again; each trial ends once."""
 
 from __future__ import annotations
 
