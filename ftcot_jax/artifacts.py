@@ -304,6 +304,8 @@ def write_atomically(path: epath.Path, text: str) -> None:
         with reaching(path, writing=True):
             path.write_text(text, encoding="utf-8")
         return
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    partial = (
+        path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+    )  # of many machines, whose processes are all no. 1
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

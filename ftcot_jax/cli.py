@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from ftcot_jax.data_commands import data_app
-from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.errors import UsageError
+from ftcot_jax.stage_command import explain, run_stage
 from ftcot_jax.sweep_commands import sweep_app
 
 app = typer.Typer(
@@ -47,13 +47,13 @@ def quickstart(
     """Runs the whole road on a task the package generates: no key, no network, no accelerator."""
     recipe = importlib.resources.files("ftcot_jax.recipes") / "quickstart.yaml"
     with importlib.resources.as_file(recipe) as file:
-        _stage("run", str(file), overrides, out)
+        run_stage("run", str(file), overrides, out)
 
 
 @app.command()
 def run(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """All stages: sample, curate, tokenize, train, evaluate, report. Finished ones are reused."""
-    _stage("run", recipe, overrides, out)
+    run_stage("run", recipe, overrides, out)
 
 
 @app.command()
@@ -64,37 +64,37 @@ def sample(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would buy and cost; send nothing.")] = False,
 ) -> None:
     """The teacher's completions: sampled through the ledger, or imported."""
-    _stage("dry_run" if dry_run else "sample", recipe, overrides, out)
+    run_stage("dry_run" if dry_run else "sample", recipe, overrides, out)
 
 
 @app.command()
 def curate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Completions judged and formed into pairs; prints what each selection keeps."""
-    _stage("curate", recipe, overrides, out)
+    run_stage("curate", recipe, overrides, out)
 
 
 @app.command()
 def tokenize(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Pairs as token records."""
-    _stage("tokenize", recipe, overrides, out)
+    run_stage("tokenize", recipe, overrides, out)
 
 
 @app.command()
 def train(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Students trained, every trial of the recipe's grid."""
-    _stage("train", recipe, overrides, out)
+    run_stage("train", recipe, overrides, out)
 
 
 @app.command()
 def evaluate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Trained students scored on the test questions."""
-    _stage("evaluate", recipe, overrides, out)
+    run_stage("evaluate", recipe, overrides, out)
 
 
 @app.command()
 def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Tables and plots of what is finished, also while the rest still runs."""
-    _stage("report", recipe, overrides, out)
+    run_stage("report", recipe, overrides, out)
 
 
 @app.command()
@@ -120,7 +120,7 @@ def study(
 @app.command("api-student")
 def api_student(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Students fine-tuned and served by an API: curated, trained there, and scored."""
-    _stage("api_student", recipe, overrides, out)
+    run_stage("api_student", recipe, overrides, out)
 
 
 @app.command()
@@ -177,28 +177,6 @@ def bench_generate(
     )
 
 
-def _stage(name: str, recipe: str, overrides: list[str] | None, out: str | None) -> None:
-    """Reads the recipe and runs one stage; imports late, so that help and bad usage answer at once."""
-    from ftcot_jax.training.cluster import join
-
-    processes = join()
-    try:
-        from ftcot_jax.config import load_recipe
-        from ftcot_jax.stages.run import perform
-
-        changes = [*(overrides or []), *([] if out is None else [f"out={out}"])]
-        loaded, trials = load_recipe(recipe, changes)
-        text = perform(name, loaded, trials, processes)
-    except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("FTCOT_DEBUG") and processes.count > 1:
-            traceback.print_exc()
-        expected = isinstance(error, (FtcotError, OSError, KeyboardInterrupt))
-        processes.fail(*_explain(error), unexpected=not expected)
-        raise
-    if text:
-        print(text)
-
-
 def main() -> None:
     """Entry point: errors are one line and an exit code; a stack trace only with --debug."""
     sys.exit(_guarded(lambda: app(standalone_mode=True)))
@@ -210,20 +188,7 @@ def _guarded(call: Callable[[], None]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("FTCOT_DEBUG"):
             raise
-        line, code = _explain(error)
+        line, code = explain(error)
         print(f"ftcot: {line}", file=sys.stderr)
         return code
     return 0
-
-
-def _explain(error: BaseException) -> tuple[str, int]:
-    """The line a user sees, and the exit code."""
-    if isinstance(error, FtcotError):
-        return str(error), error.exit_code
-    if isinstance(error, OSError):
-        return f"{error.filename or 'input/output'}: {error.strerror or error}", 1
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped; run the same command to go on", 130
-    # The outermost edge: whatever it is, the user gets a line and a way to learn more.
-    first = (str(error).strip().splitlines() or [""])[0][:300]
-    return f"unexpected {type(error).__name__}: {first} (ftcot --debug shows where)", 1

@@ -80,19 +80,27 @@ class Recipe(BaseModel):
             raise UsageError(f"{self.name}: its student lives at an API; use `ftcot api-student`")
         return self.student
 
+    def as_yaml(self) -> str:
+        """The whole recipe, as a file that `load_recipe` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
     @property
     def folder(self) -> str:
         return self.out or f"runs/{self.name}"
 
 
 class TrialRecipe(BaseModel):
-    """One point of a recipe's grid: `arm` names what is compared, `recipe` has every seed filled in."""
+    """One point of a recipe's grid: `arm` names what is compared, `recipe` has every seed filled in.
+
+    `overlay` is what the grid changed, by dotted recipe key.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     arm: str
     name: str
     recipe: Recipe
+    overlay: dict[str, Any] = {}
 
 
 def load_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[TrialRecipe]]:
@@ -166,7 +174,10 @@ def _trial(raw: Mapping[str, Any], point: Point, path: str) -> TrialRecipe:
     if recipe.teacher is not None:
         recipe = recipe.model_copy(update={"teacher": recipe.teacher.for_task(recipe.task.key)})
     return TrialRecipe(
-        arm=point.arm or recipe.name, name=point.name or recipe.name, recipe=_with_seeds(recipe, raw.get("seed") or 0)
+        arm=point.arm or recipe.name,
+        name=point.name or recipe.name,
+        recipe=_with_seeds(recipe, raw.get("seed") or 0),
+        overlay=point.overlay,
     )
 
 

@@ -84,6 +84,17 @@ def sizes(folder: epath.Path) -> dict[str, int]:
     return {str(path.relative_to(local)): path.stat().st_size for path in paths}
 
 
+def names(folder: epath.Path) -> list[str]:
+    """The names of the files in a folder, without those below; none where there is no such folder.
+
+    Raises:
+      FtcotError: the bucket cannot be reached.
+    """
+    if is_remote(folder):
+        return [name for name in sizes(folder) if "/" not in name]
+    return os.listdir(folder) if Path(folder).is_dir() else []
+
+
 def upload(local: Path, remote: epath.Path, names: Iterable[str]) -> None:
     """Copies files of a local folder into a remote one, several at a time; each appears there whole or not at all.
 

@@ -8,9 +8,9 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-import yaml
 from etils import epath
 
 import ftcot_jax
@@ -22,13 +22,17 @@ from ftcot_jax.rationales.select import Yield
 from ftcot_jax.rationales.yield_report import YieldRow, plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.remote_folder import is_remote
 from ftcot_jax.stages import data
-from ftcot_jax.stages.api_student import api_student, find_api_scores, prepare_api, score_api_job
+from ftcot_jax.stages.api_student import ApiJob, api_student, find_api_scores, prepare_api, score_api_job
 from ftcot_jax.stages.evaluate_trained import evaluate
 from ftcot_jax.stages.grid import Grid, here_and_at_apis, prepare_grid
 from ftcot_jax.stages.place import Place, digest, run_folder
 from ftcot_jax.stages.report import report
-from ftcot_jax.stages.train import train
+from ftcot_jax.stages.sweep_entries import entries
+from ftcot_jax.stages.sweep_run import work
 from ftcot_jax.stages.trials import Job, prepare
+from ftcot_jax.sweeps.listing import write_listing
+from ftcot_jax.sweeps.rows import RESULTS
+from ftcot_jax.sweeps.shares import ALL, Share
 from ftcot_jax.tasks.fetch import cache_folder
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.training.processes import ALONE, Processes
@@ -36,13 +40,14 @@ from ftcot_jax.training.processes import ALONE, Processes
 Stage = Callable[[Recipe, Sequence[TrialRecipe]], str]
 
 
-def perform(name: str, recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes) -> str:
+def perform(name: str, recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes, **options: Any) -> str:
     """Does a stage; returns what process 0 prints. Several processes train together, all else is process 0's.
 
     Raises:
       UsageError: another process does something else.
     """
-    seen = processes.gather("start", digest(ftcot_jax.__version__, name, recipe.model_dump(mode="json")))
+    told = {key: str(value) for key, value in options.items()}
+    seen = processes.gather("start", digest(ftcot_jax.__version__, name, recipe.model_dump(mode="json"), told))
     other = next((number for number, what in enumerate(seen) if what != seen[0]), None)
     if other is not None:
         raise UsageError(
@@ -50,7 +55,7 @@ def perform(name: str, recipe: Recipe, specs: Sequence[TrialRecipe], processes: 
             "of them alike"
         )
     if name in TOGETHER:
-        text = TOGETHER[name](recipe, specs, processes)
+        text = TOGETHER[name](recipe, specs, processes, **options)
     else:
         text = STAGES[name](recipe, specs) if processes.lead else ""
     processes.leave()
@@ -64,8 +69,7 @@ def _open(recipe: Recipe, processes: Processes = ALONE) -> Place:
     if processes.lead:
         if not is_remote(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-        write_atomically(folder / f"{recipe.name}.yaml", text)
+        write_atomically(folder / f"{recipe.name}.yaml", recipe.as_yaml())
     _keep_programs()
     return Place(folder, say if processes.lead else lambda line: None, processes)
 
@@ -139,8 +143,38 @@ def _tokenize(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
 
 def _train(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
     place = _open(recipe, processes)
-    train(place, _prepare(place, specs))
+    trained = [job for job in _prepare(place, specs) if job.trains]
+    _work(place, recipe, trained, [])
     return _times(place)
+
+
+def _sweep(
+    recipe: Recipe,
+    specs: Sequence[TrialRecipe],
+    processes: Processes = ALONE,
+    share: Share = ALL,
+    retry_failed: bool = False,
+) -> str:
+    place = _open(recipe, processes)
+    here, at_apis = here_and_at_apis(specs)
+    jobs = _prepare(place, here)
+    api_jobs = prepare_api(place, at_apis) if processes.lead else []
+    _work(place, recipe, jobs, api_jobs, share, retry_failed)
+    return f"{_times(place)}\nall {len(jobs) + len(api_jobs)} trials are done: {place.folder / RESULTS}"
+
+
+def _work(
+    place: Place,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    api_jobs: Sequence[ApiJob],
+    share: Share = ALL,
+    retry_failed: bool = False,
+) -> None:
+    found = entries(place, jobs, api_jobs)
+    if place.processes.lead:
+        write_listing(place.folder, recipe.name, [entry.listing() for entry in found])
+    work(place, found, share, recipe.sweep.lease_seconds, retry_failed)
 
 
 def _evaluate(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
@@ -180,11 +214,11 @@ def _run(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = AL
     place = _open(recipe, processes)
     here, at_apis = here_and_at_apis(specs)
     jobs = _prepare(place, here)
-    train(place, jobs)
+    api_jobs = prepare_api(place, at_apis) if processes.lead else []
+    _work(place, recipe, jobs, api_jobs)
     if not processes.lead:
         return ""
-    grid = Grid(jobs, prepare_api(place, at_apis))
-    _evaluate_all(place, grid)
+    grid = Grid(jobs, api_jobs)
     text = report(place, recipe, specs, grid)
     return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / 'report.md'}"
 
@@ -253,4 +287,4 @@ STAGES: dict[str, Stage] = {
     "report": _report,
 }
 
-TOGETHER: dict[str, Callable[[Recipe, Sequence[TrialRecipe], Processes], str]] = {"run": _run, "train": _train}
+TOGETHER: dict[str, Callable[..., str]] = {"run": _run, "train": _train, "sweep": _sweep}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from ftcot_jax.errors import FtcotError
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.remote_folder import remove_tree
@@ -21,7 +20,7 @@ from ftcot_jax.stages.evaluate import Seated, evaluate_looks, has_lost_patience
 from ftcot_jax.stages.groups import architecture, program, slots
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.trials import Job, find_student
+from ftcot_jax.stages.trials import Job
 from ftcot_jax.students.fused_attention import require_platform
 from ftcot_jax.students.student import Student
 from ftcot_jax.training.flops import Meter, StepFlops, peak_flops
@@ -30,67 +29,60 @@ from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import Elsewhere, metrics_file
 from ftcot_jax.training.settings import TrainSettings
-from ftcot_jax.training.trial import Look, Looked, Trial
-from ftcot_jax.training.wandb_run import require_wandb
+from ftcot_jax.training.trial import Gate, Look, Looked, Trial
 
 METRICS = "metrics.jsonl"
 
 
-def train(place: Place, jobs: Sequence[Job]) -> None:
-    """Trains every job whose student is not there yet; each ends as a student artefact.
+class Worker(Protocol):
+    """Who trains, among others that may draw from the same queue; only process 0 of several asks it and tells it."""
+
+    def admits(self, key: str) -> bool:
+        """Whether a trial may be given a slot now, or keep the one it had; from then on it is this worker's."""
+
+    def lost(self) -> Collection[str]:
+        """Keys of admitted trials that are known to have been taken over."""
+
+    def left(self, key: str) -> None:
+        """A lost trial is no longer trained here."""
+
+    def holds(self, key: str) -> bool:
+        """Whether an admitted trial has not been taken over, to the best of anybody's knowledge."""
+
+    def progress(self, key: str, step: int) -> None:
+        """A trial has taken `step` steps."""
+
+    def ended(self, key: str) -> None:
+        """A trial's student is trained and scored."""
+
+    def failed(self, key: str, reason: str) -> None:
+        """A trial has stopped for good."""
+
+
+def groups(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs that train, by the name of their compiled program, in order of first appearance."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.trains:
+            name = program(job.spec.recipe.train, job.student, job.data.budget)
+            found.setdefault(name, []).append(job)
+    return found
+
+
+def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name: str, worker: Worker) -> None:
+    """Runs one pool in the run's folder of that name; each trial ends as a student artefact and its scores.
+
+    Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained, in their order: so
+    a run that was killed after some of them, or one of several workers, computes the others exactly as it would have.
 
     Raises:
       Preempted: the process was asked to stop; everything is saved.
-      FtcotError: a trial diverged; the others were trained all the same.
-    """
-    failures: dict[str, str] = {}
-    jobs = [job for job in jobs if job.trains]
-    if any(job.spec.recipe.train.wandb is not None for job in jobs):
-        require_wandb()
-    with place.timed("train"):
-        for shared, group in _groups(jobs).items():
-            name = f"pool-{shared}"
-            with place.store.exclusive(name):
-                missing = _missing(place, group, name)
-                if missing:
-                    failures |= _train_group(place, group, missing, f"pools/{name}")
-    if failures:
-        first = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:3])
-        raise FtcotError(f"{len(failures)} of {len(jobs)} trials failed ({first}); lower train.learning_rate")
-
-
-def _missing(place: Place, group: Sequence[Job], name: str) -> list[Job]:
-    """The jobs still to be trained, as process 0 sees it."""
-    missing = []
-    for job in group if place.processes.lead else ():
-        done = find_student(place, job)
-        if done is None:
-            missing.append(job.key)
-        else:
-            place.say(f"train: reusing {done.path} ({job.spec.name})")
-    wanted = place.processes.decide(name, missing)
-    return [job for job in group if job.key in wanted]
-
-
-def _groups(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """Jobs by the name of their compiled program, in order of first appearance."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(program(job.spec.recipe.train, job.student, job.data.budget), []).append(job)
-    return groups
-
-
-def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name: str) -> dict[str, str]:
-    """Runs one pool in the run's folder of that name; returns why trials failed, by name.
-
-    Shapes and slots are chosen for all jobs of the group, though only the missing ones are trained: so a run that was
-    killed after some of them computes the others exactly as it would have.
     """
     folder, saves, bucket = place.local / name, place.folder / name / "checkpoints", _Bucket(place, name)
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
-    for name, table in tables.items():
-        offsets[name], total = total, total + len(table)
+    for made, table in tables.items():
+        offsets[made], total = total, total + len(table)
     trials = [job.trial(offsets[job.records.artifact.address]) for job in jobs]
     settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
     options = PoolOptions(
@@ -116,7 +108,7 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
         if place.processes.count > 1:  # params come to process 0 alone, which joins them with its own copy
             own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
-        listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own)
+        listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own, worker)
         pool = Pool(
             student,
             architecture(student),
@@ -129,7 +121,8 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
             frozen,
             place.processes,
             _meter(student, mesh, settings),
-            finished={job.key for job in jobs} - {job.key for job in missing},
+            queue=[job.key for job in missing],
+            gate=listener,
         )
         try:
             pool.run()
@@ -139,7 +132,6 @@ def _train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
         remove_tree(saves)  # every trial ended: nothing is left to resume
-    return listener.failures
 
 
 def _no_update(done: int, total: int, note: str) -> None:
@@ -186,16 +178,40 @@ class _Bucket(Elsewhere):
         self._pool.push(["wandb", "profile"])
 
 
-class _Listener:
+class _Listener(Gate):
     """Turns what the pool tells into artefacts, scores and progress."""
 
-    def __init__(self, place: Place, jobs: dict[str, Job], folder: Path, update: Update, frozen: Any, own: Any) -> None:
+    def __init__(
+        self,
+        place: Place,
+        jobs: dict[str, Job],
+        folder: Path,
+        update: Update,
+        frozen: Any,
+        own: Any,
+        worker: Worker,
+    ) -> None:
         self._place, self._jobs, self._folder, self._update = place, jobs, folder, update
         self._frozen, self._own = frozen, own  # what adapters belong to: over the mesh, and in this process alone
+        self._worker = worker
         self._steps = dict.fromkeys(jobs, 0)
         self._total = sum(job.steps for job in jobs.values())
         self._running: dict[str, dict[str, Any]] = {}
-        self.failures: dict[str, str] = {}
+
+    def admits(self, trial: Trial) -> bool:
+        if self._worker.admits(trial.key):
+            return True
+        self._total -= trial.steps  # another's
+        return False
+
+    def lost(self) -> Collection[str]:
+        return self._worker.lost()
+
+    def left(self, trial: Trial) -> None:
+        self._place.say(f"train: {trial.name} was taken over by another worker, for this one was not heard of")
+        self._running.pop(trial.key, None)
+        if self._place.processes.lead:
+            self._worker.left(trial.key)
 
     def look(self, due: Sequence[Look], params_S: Any) -> Looked:
         seated = [Seated(look.slot, self._jobs[look.trial.key], look.step) for look in due]
@@ -218,6 +234,8 @@ class _Listener:
             patience = self._jobs[trial.key].spec.recipe.evaluate.patience
             self._place.say(f"train: {trial.name} stopped early after step {step}: no better in {patience} looks")
         job = self._jobs[trial.key]
+        if not self._worker.holds(trial.key):
+            return  # another has taken it over, and hands it in
         params = job.student.join(self._own, params)
 
         def build(folder: epath.Path) -> dict[str, Any]:
@@ -229,14 +247,18 @@ class _Listener:
 
         drop_superseded(self._place, job, step)
         self._place.store.make("student", job.inputs, build)
+        self._worker.ended(trial.key)
 
     def failed(self, trial: Trial, reason: str) -> None:
         self._running.pop(trial.key, None)
-        self.failures[trial.name] = reason
         self._place.say(f"train: {trial.name} stopped: {reason}; the other trials go on")
+        if self._place.processes.lead:
+            self._worker.failed(trial.key, reason)
 
     def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None:
         self._steps[trial.key] = step
+        if self._place.processes.lead:
+            self._worker.progress(trial.key, step)
         self._running[trial.key] = row
         note = f"{trial.name}: step {step}/{trial.steps} loss {row['loss']:.3f}, {speed(list(self._running.values()))}"
         self._update(sum(self._steps.values()), self._total, note)

@@ -49,6 +49,9 @@ class SweepSettings(BaseModel):
     only: Condition = Field(
         default_factory=dict, description="A condition as in exclude; points that do not meet it are left out."
     )
+    lease_seconds: float = Field(
+        120, gt=0, description="A worker not heard of for so long is taken for lost, and others take its trials over."
+    )
 
     @field_validator("axes", mode="before")
     @classmethod

@@ -12,11 +12,12 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import FrameType
 
 import jax
 from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster  # what jax.distributed itself asks
+from jax._src.clusters.cloud_tpu_cluster import get_tpu_env_value
 
 from ftcot_jax.errors import FtcotError, Preempted, UsageError
 from ftcot_jax.progress import say
@@ -84,6 +85,32 @@ def find_seat(environment: Mapping[str, str]) -> Seat | None:
         local = None if alone_here else cluster.get_local_process_id()  # tasks of one machine have a GPU each
         return Seat(host, int(port), count, number, None if local is None else [local])
     return None
+
+
+def find_slice(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which of how many TPU slices this machine belongs to, by the environment or the TPU's metadata; (0, 1) elsewhere.
+
+    Raises:
+      FtcotError: it is a TPU's machine that cannot tell.
+    """
+    texts = [environment.get(f"MEGASCALE_{name}") for name in ("SLICE_ID", "NUM_SLICES")]
+    try:
+        if None in texts and GceTpuCluster.is_env_present():
+            texts = [get_tpu_env_value(f"MEGASCALE_{name}") for name in ("SLICE_ID", "NUM_SLICES")]
+        number, count = int(texts[0] or 0), int(texts[1] or 1)
+    except Exception as error:  # no metadata server, or no numbers
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FtcotError(f"cannot tell which TPU slice this is ({reason}); say --worker i/n") from error
+    return number, count
+
+
+def part_slices(environment: MutableMapping[str, str]) -> None:
+    """Lets every TPU slice train on its own, where JAX would join them: trials need no traffic between slices.
+
+    To be called once the slice's number is known, and before JAX starts.
+    """
+    environment["MEGASCALE_NUM_SLICES"], environment["MEGASCALE_SLICE_ID"] = "1", "0"
+    environment["MEGASCALE_COORDINATOR_ADDRESS"] = ""  # else the metadata's, which is another slice's
 
 
 def _plain(environment: Mapping[str, str]) -> Seat:

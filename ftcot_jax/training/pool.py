@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ from ftcot_jax.training.step import (
     new_state,
 )
 from ftcot_jax.training.trace import Trace
-from ftcot_jax.training.trial import Listener, Look, Looked, Trial
+from ftcot_jax.training.trial import OPEN, Gate, Listener, Look, Looked, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,9 @@ class Pool:
       frozen: params that no trial trains and all share, as the mesh holds them; None where all are trained.
       processes: those that share the mesh; each runs the same pool of the same trials.
       meter: tells the utilisation of the devices; None for not telling.
-      finished: keys of trials that an earlier run has handed over: the shapes are chosen for them too, so that the
-        others are computed exactly as they would have been, but they are not trained again.
+      queue: keys of the trials to train, in this order; None for all. The shapes are chosen for the others too, so that
+        what is left of a killed run, or another worker's share, is computed exactly as it would have been.
+      gate: says which trials of those in the queue are this pool's, where others draw from it too.
 
     Raises:
       UsageError: one of several processes has no device in the mesh.
@@ -105,12 +106,14 @@ class Pool:
         frozen: Params | None = None,
         processes: Processes = ALONE,
         meter: Meter | None = None,
-        finished: Collection[str] = (),
+        queue: Sequence[str] | None = None,
+        gate: Gate = OPEN,
     ) -> None:
-        self._meter = meter
+        self._meter, self._gate = meter, gate
         self._frozen, self._processes = frozen, processes
         self._ballot = Ballot(mesh, processes)
-        self._queue = collections.deque(trial for trial in trials if trial.key not in finished)
+        by_key = {trial.key: trial for trial in trials}
+        self._queue = collections.deque(by_key[key] for key in (by_key if queue is None else queue))
         self._mesh, self._options, self._listener = mesh, options, listener
         self._rules = student.sharding_rules
         share = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -160,14 +163,17 @@ class Pool:
                         with self.clock.within("evaluate"):
                             self._attend()
                     if not any(self._seats):
+                        if stop.reason and self._processes.count == 1:
+                            raise self._stopped(stop)  # there may be other pools to come
                         return
                     wish = self._wish(stop, time.monotonic() - saved)
                     decision = self._ballot.decision(wish)
                     if decision is not Wish.GO_ON:
                         self._flush(pending)
                         pending = None
+                        self._drop_lost()
                         if not any(self._seats):
-                            continue  # the last of them has just diverged
+                            continue  # the last of them has just diverged, or been taken over
                         with self.clock.within("checkpoint"):
                             self._save()
                         saved = time.monotonic()
@@ -194,7 +200,8 @@ class Pool:
         """What this process wants, `seconds` after the last checkpoint; of several the leader's clock counts."""
         if stop.reason:
             return Wish.STOP
-        return Wish.SAVE if self._processes.lead and self._checkpoint_is_due(seconds) else Wish.GO_ON
+        due = self._processes.lead and (self._gate.lost() or self._checkpoint_is_due(seconds))
+        return Wish.SAVE if due else Wish.GO_ON
 
     def _stopped(self, stop: StopFlag) -> Preempted:
         """How the run ends once all is saved, on all processes."""
@@ -254,8 +261,11 @@ class Pool:
         seen: set[Seat] = set()
         while True:
             for slot, seat in enumerate(self._seats):
-                if seat is None and self._queue:
-                    self._seat(slot, self._queue.popleft(), None)
+                while seat is None and self._queue:
+                    trial = self._queue.popleft()
+                    if self._is_admitted(trial):
+                        self._seat(slot, trial, None)
+                        break
             due = {slot: seat for slot, seat in enumerate(self._seats) if seat and seat not in seen and _is_due(seat)}
             if not due:
                 return
@@ -298,6 +308,20 @@ class Pool:
             self._seats[slot] = seat = self._reporter.seat(trial, int(state.step), note)
             self._input.seat(slot, trial.data, seat.step, trial.steps)
 
+    def _is_admitted(self, trial: Trial) -> bool:
+        admitted: bool = self._processes.decide(
+            f"admit {trial.name}", self._processes.lead and self._gate.admits(trial)
+        )
+        return admitted
+
+    def _drop_lost(self) -> None:
+        """Frees the slots of trials that another has taken over."""
+        lost = self._processes.decide("lost", sorted(self._gate.lost()) if self._processes.lead else None)
+        for slot, seat in enumerate(self._seats):
+            if seat is not None and seat.trial.key in lost:
+                self._leave(slot)
+                self._gate.left(seat.trial)
+
     def _leave(self, slot: int) -> None:
         seat = self._seats[slot]
         assert seat is not None
@@ -329,15 +353,17 @@ class Pool:
         self._tick, saved, note = found
         waiting = {trial.key: trial for trial in self._queue}
         free = iter(range(len(self._seats)))
+        slot = next(free, None)
         for place, seat in enumerate(note["slots"]):
             if seat is None or seat["key"] not in waiting:
                 continue  # ended after the checkpoint, and was handed over
-            slot = next(free, None)
             if slot is None:
                 break  # fewer slots than before: the rest starts again from the queue
             trial = waiting[seat["key"]]
             self._queue.remove(trial)
-            self._seat(slot, trial, take(saved, place), seat)
+            if self._is_admitted(trial):
+                self._seat(slot, trial, take(saved, place), seat)
+                slot = next(free, None)
 
 
 def _is_due(seat: Seat) -> bool:

@@ -108,8 +108,7 @@ class Logs:
     def open(self, trial: Trial, step: int) -> MetricLog:
         """The log of a trial whose next step is `step`."""
         sinks: list[Sink] = []
-        name = f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', trial.name)}-{trial.key}"
-        board = None if self.board is None else self.board / name
+        board = None if self.board is None else board_folder(self.board, trial.name, trial.key)
         self.elsewhere.going_on(metrics_file(self.folder, trial), board)
         if board is not None:
             sinks.append(Board(board, step))
@@ -193,3 +192,8 @@ class Reporter:
 def metrics_file(folder: Path, trial: Trial) -> Path:
     """Where a pool under `folder` logs the trial's metrics."""
     return folder / "metrics" / f"{trial.key}.jsonl"
+
+
+def board_folder(board: Path, name: str, key: str) -> Path:
+    """Where a trial's TensorBoard events are."""
+    return board / f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', name)}-{key}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from ftcot_jax.records.plan import TrialData
@@ -76,3 +76,24 @@ class Listener(Protocol):
     def failed(self, trial: Trial, reason: str) -> None: ...
 
     def progress(self, trial: Trial, step: int, row: dict[str, Any]) -> None: ...
+
+
+class Gate:
+    """Whether this pool may train a trial, where several share a queue. This class is of one alone: it may.
+
+    Of several processes only process 0 asks, and tells the others.
+    """
+
+    def admits(self, trial: Trial) -> bool:
+        """Whether a trial may be given a slot now; asked right before it is, also of one that goes on."""
+        return True
+
+    def lost(self) -> Collection[str]:
+        """Keys of trials that were admitted and that another has taken over since; asked before every step."""
+        return ()
+
+    def left(self, trial: Trial) -> None:
+        """A lost trial has left its slot."""
+
+
+OPEN = Gate()

@@ -117,7 +117,7 @@ def run(
         recorder,
         recorder.lines.append,
         processes=processes,
-        finished=finished,
+        queue=[trial.key for trial in trials if trial.key not in finished],
     )
     pool.run()
     return recorder
