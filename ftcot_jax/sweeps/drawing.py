@@ -62,8 +62,8 @@ class _Look:
 
 def draw(panels: Sequence[Panel], axis: Axis, title: str, stem: Path) -> None:
     """Writes `stem`.svg and `stem`.png."""
-    style = {"text.parse_math": False, "svg.hashsalt": "ftcot", "font.size": 9}
-    with plt.rc_context(style), warnings.catch_warnings():
+    style = plt.rc_context({"text.parse_math": False, "svg.hashsalt": "ftcot", "font.size": 9})
+    with style, warnings.catch_warnings():
         # Names in scripts that matplotlib's font lacks are boxes here; tables have them in full.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = _figure(panels, axis, title)
@@ -166,8 +166,7 @@ def _draw_curve(axes: Axes, curve: Curve, axis: Axis, look: _Look, dense: bool) 
     if axis.bands and not curve.published:
         low, high = [100 * point.low for point in curve.points], [100 * point.high for point in curve.points]
         if len(at) == 1:
-            errors = [[accuracies[0] - low[0]], [high[0] - accuracies[0]]]
-            axes.errorbar(at, accuracies, yerr=errors, color=look.colour, alpha=0.5, lw=1)
+            axes.vlines(at, low, high, color=look.colour, alpha=0.5, lw=1)
         else:
             axes.fill_between(at, low, high, color=look.colour, alpha=0.05 if dense else 0.16, lw=0)
         if not dense:
