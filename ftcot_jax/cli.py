@@ -92,9 +92,19 @@ def evaluate(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 
 
 @app.command()
-def report(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
-    """Tables and plots of what is finished, also while the rest still runs."""
-    run_stage("report", recipe, overrides, out)
+def report(
+    source: Annotated[str, typer.Argument(help="A run's folder, or its recipe.")],
+    overrides: Overrides = None,
+    out: Annotated[str | None, typer.Option(help="Output folder of the recipe's run; default: runs/NAME.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="US dollars a device and hour.")] = None,
+) -> None:
+    """Tables, figures and a page of what is finished, also while the rest still runs; makes nothing else."""
+    import jax
+
+    from ftcot_jax.stages.report import report_of
+
+    jax.config.update("jax_platforms", "cpu")  # students are only described; an accelerator may be at work
+    print(report_of(source, [*(overrides or []), *([] if out is None else [f"out={out}"])], price))
 
 
 @app.command()

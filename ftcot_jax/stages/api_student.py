@@ -65,14 +65,23 @@ class ApiJob:
 
 
 def prepare_api(place: Place, specs: Sequence[TrialRecipe]) -> list[ApiJob]:
-    """The trials whose student lives at an API; an untrained one is asked once, whatever the seed.
+    """The trials whose student lives at an API.
 
     Raises:
       FtcotError: two trials come to the same thing; or as curating does.
     """
+    return distinct_api(place, [prepare_one_api(place, spec) for spec in specs])
+
+
+def distinct_api(place: Place, jobs: Sequence[ApiJob]) -> list[ApiJob]:
+    """An untrained student at an API is asked once, whatever the seed.
+
+    Raises:
+      FtcotError: two trials come to the same thing.
+    """
     seen: dict[str, ApiJob] = {}
-    for spec in specs:
-        job = _prepare_one(place, spec)
+    for job in jobs:
+        spec = job.spec
         same = seen.setdefault(digest(job.inputs), job)
         if same is job:
             continue
@@ -82,7 +91,8 @@ def prepare_api(place: Place, specs: Sequence[TrialRecipe]) -> list[ApiJob]:
     return list(seen.values())
 
 
-def _prepare_one(place: Place, spec: TrialRecipe) -> ApiJob:
+def prepare_one_api(place: Place, spec: TrialRecipe) -> ApiJob:
+    """One trial with its pairs, which are made if they are missing; raises as curating does."""
     recipe, settings = spec.recipe, spec.recipe.api_student
     if settings is None:
         raise UsageError(f"{spec.name}: its student is no API's; use `ftcot run`, or give an api_student: section")

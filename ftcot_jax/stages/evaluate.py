@@ -74,7 +74,7 @@ def _write(folder: epath.Path, job: Job, step: int, due: Due, scores: Scores, se
     }
     write_completions(folder / PREDICTIONS, metadata, scores.completions)
     (folder / OUTCOMES).write_text(json.dumps(scores.outcomes), encoding="utf-8")
-    return scores.summary | {"seconds": round(seconds, 3)}
+    return scores.summary | {"seconds": round(seconds, 3), "device": devices()}
 
 
 def evaluate_slots(place: Place, seated: Sequence[Seated], params_S: Any, frozen: Any, part: Part) -> None:
@@ -119,6 +119,11 @@ def _evaluate_alike(place: Place, several: Sequence[Seated], params_S: Any, froz
         assert due is not None and scores is not None  # noqa: PT018 (one fact: it was asked)
         write = functools.partial(_write, job=job, step=step, due=due, scores=scores, seconds=share)
         place.store.make("scores", score_inputs(place, job, step, part), write)
+
+
+def devices() -> str:
+    """What jax sees, as results name it: how many of which kind."""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 def find_scores(place: Place, job: Job, step: int, part: Part = "test") -> Artifact | None:

@@ -1,213 +1,163 @@
-"""The report: tables and plots from finished artefacts alone, also while a sweep is still running."""
+"""``ftcot report``: tables, figures and a page from finished artefacts alone, also while a sweep is still running."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from etils import epath
 
-from ftcot_jax.artifacts import Artifact, write_atomically
-from ftcot_jax.config import Recipe, TrialRecipe
-from ftcot_jax.errors import FtcotError
-from ftcot_jax.evaluation.asking import Part
-from ftcot_jax.evaluation.score_teacher import score_teacher
-from ftcot_jax.stages.api_student import ApiJob, find_api_scores
-from ftcot_jax.stages.data import COMPLETIONS, collect_completions
-from ftcot_jax.stages.evaluate import PREDICTIONS, find_scores, read_outcomes, selected_step
-from ftcot_jax.stages.grid import Grid
-from ftcot_jax.stages.place import Place, digest
-from ftcot_jax.stages.trials import Job, find_student
-from ftcot_jax.sweeps.paired_table import paired_table
-from ftcot_jax.sweeps.plots import plot_accuracy_over_diversity, plot_accuracy_over_epochs
+import ftcot_jax
+from ftcot_jax.artifacts import write_atomically
+from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.evaluation.study import build_study
+from ftcot_jax.progress import say
+from ftcot_jax.stages.finished import Saved, finished_grid, open_saved
+from ftcot_jax.stages.study import sheets_of
+from ftcot_jax.stages.teachers import Teachers
+from ftcot_jax.stages.trial_results import Progress, first_seeds, progress_of
+from ftcot_jax.sweeps.conditions import in_paper_order, task_title
+from ftcot_jax.sweeps.page import build_page
 from ftcot_jax.sweeps.results import TrialResult, arms
-from ftcot_jax.sweeps.tables import arm_table, epoch_table, markdown, time_table, trial_csv, writing_table
-from ftcot_jax.tasks.templates import Template, get_template
-from ftcot_jax.teacher.completion import read_completions
+from ftcot_jax.sweeps.sections import report_markdown, report_sections
+from ftcot_jax.sweeps.table import Table
+from ftcot_jax.sweeps.tables import trial_csv
+
+PAGE, STUDY = "report.html", "study.html"
+_MOST_NAMED = 20  # missing trials that are listed by name
+_MOST_TEXTS = 5_000  # of the sample study beside the page
 
 
-def report(place: Place, recipe: Recipe, specs: Sequence[TrialRecipe], grid: Grid) -> str:
-    """Writes ``report/`` in the run's folder and returns its Markdown.
+def report_of(source: str, overrides: Sequence[str], price: float | None) -> str:
+    """Reports on a recipe's run, or on whatever runs saved their recipes in a folder.
+
+    Args:
+      source: a recipe, or a run's folder.
+      overrides: ``section.key=value`` texts.
+      price: US dollars a device and hour; None for those of the package's table.
+
+    Raises:
+      UsageError: the source is neither.
+      FtcotError: no trial is finished yet.
+    """
+    saved = open_saved(source, overrides, say)
+    if not saved:
+        raise UsageError(f"{source}: neither a recipe nor a run's folder, in which its recipe is saved")
+    text = report(saved, price)
+    say(f"report: {saved[0].place.folder / 'report' / PAGE}")
+    return text
+
+
+def report(saved: Sequence[Saved], price: float | None = None) -> str:
+    """Writes ``report/`` in the run's folder and returns its Markdown; nothing else is made.
+
+    Args:
+      saved: recipes that share a folder.
+      price: US dollars a device and hour; None for those of the package's table.
 
     Raises:
       FtcotError: no trial is finished yet.
     """
-    with place.timed("report"):
-        found = [_result(place, job) for job in grid.jobs] + [_api_result(place, job) for job in grid.api_jobs]
-        order = {spec.name: number for number, spec in enumerate(specs)}
-        results = sorted((row for row in found if row is not None), key=lambda row: order[row.name])
-        if not results:
-            raise FtcotError(f"{place.folder}: none of the {len(grid)} trials is finished; run `ftcot run` first")
-        name = f"{recipe.name}: {place.task(specs[0].recipe).task.key}"
-        with place.writing("report") as folder:
-            text = _write(name, results, len(grid) - len(results), _teacher_table(place, grid), folder)
-            write_atomically(epath.Path(folder / "report.md"), text)
-            write_atomically(epath.Path(folder / "trials.csv"), trial_csv(results))
-            rows = [dataclasses.asdict(result) for result in results]
-            write_atomically(epath.Path(folder / "trials.json"), json.dumps(rows, indent=1))
-        return text
+    place = saved[0].place
+    teachers = Teachers(place)
+    several = len(saved) > 1
+    found = [progress_of(one, teachers, price, f"{one.recipe.name}: " if several else "") for one in saved]
+    progress = Progress(
+        [result for one in found for result in one.results],
+        [condition for one in found for condition in one.planned],
+        [name for one in found for name in one.missing],
+        {name: reason for one in found for name, reason in one.failed.items()},
+    )
+    if not progress.results:
+        raise FtcotError(
+            f"{place.folder}: none of the {len(progress.missing)} trials is finished; run `ftcot run` first"
+        )
+    missing = _missing(progress)
+    title = _title([one.recipe.name for one in saved], progress.results)
+    with place.writing("report") as folder:
+        sections = report_sections(
+            progress.results, progress.planned, teachers.table(), teachers.accuracies(), title, folder
+        )
+        text = report_markdown(title, missing, sections)
+        (folder / "tables").mkdir(exist_ok=True)
+        _write(folder / "report.md", text)
+        _write(folder / "trials.csv", trial_csv(progress.results))
+        _write(folder / "trials.json", json.dumps([dataclasses.asdict(row) for row in progress.results], indent=1))
+        for table in (part for section in sections for part in section.parts if isinstance(part, Table)):
+            _write(folder / "tables" / f"{table.name}.tex", table.latex())
+            _write(folder / "tables" / f"{table.name}.csv", table.csv())
+        _write(folder / STUDY, _study(saved, progress.results, title))
+        _write(folder / PAGE, build_page(title, _facts(saved, progress), missing, sections, STUDY))
+    return text
 
 
-def _write(name: str, results: Sequence[TrialResult], missing: int, teachers: str, folder: Path) -> str:
+def _write(file: Path, text: str) -> None:
+    write_atomically(epath.Path(os.fspath(file)), text)
+
+
+def _title(names: Sequence[str], results: Sequence[TrialResult]) -> str:
+    """Recipes, all datasets, questions and seeds."""
     grouped = arms(results)
-    questions = results[0].scores["questions"]
+    tasks = in_paper_order([row.condition.task for row in results])
+    questions = sorted({row.scores["questions"] for row in results})
+    asked = str(questions[0]) if len(questions) == 1 else f"{questions[0]} to {questions[-1]}"
     seeds = max(len(arm.trials) for arm in grouped)
-    title = f"{name}, {questions} held-out questions, {seeds} seed{'s' * (seeds > 1)}"
-    title += _selection_label(results)
-    parts = [f"# {title}\n"]
-    if missing:
-        parts.append(f"{missing} of {missing + len(results)} trials are not finished yet.\n")
-    parts.append(arm_table(grouped))
-    if teachers:
-        parts.append(f"## The teacher\n\n{teachers}")
-    if plot_accuracy_over_diversity(grouped, title, folder / "accuracy_over_diversity"):
-        parts.append("![accuracy over D](accuracy_over_diversity.svg)\n")
-    if (compared := paired_table(grouped)) is not None:
-        parts.append(f"## Paired tests\n\n{compared}")
-    parts.append(f"## How the answers were written\n\n{writing_table(grouped)}")
-    if (epochs := epoch_table(grouped)) is not None:
-        validated = any(row.chosen_by == "best_on_validation" for row in results)
-        parts.append(f"## Accuracy % by epoch{' (validation questions)' * validated}\n\n{epochs}")
-        if plot_accuracy_over_epochs(grouped, title, folder / "accuracy_over_epochs"):
-            parts.append("![accuracy over epochs](accuracy_over_epochs.svg)\n")
-    trained = [row for row in results if row.training is not None]
-    if trained:
-        parts.append(f"## Training\n\n{_training_table(trained)}")
-        if stopped := _stopped(trained):
-            parts.append(stopped)
-        parts.append(f"## Where the training time went\n\n{time_table(trained)}")
-    return "\n".join(parts)
-
-
-def _result(place: Place, job: Job) -> TrialResult | None:
-    trained, step = find_student(place, job), selected_step(place, job)
-    scores = None if step is None else find_scores(place, job, step)
-    if step is None or scores is None or (trained is None and job.trains):
-        return None
-    before = find_scores(place, job, 0) if job.trains else None
-    result = _scored(job.spec, place.template(job.spec.recipe), scores)
-    if not job.trains:
-        return result
-    return dataclasses.replace(
-        result,
-        training=None if trained is None else trained.manifest["summary"],
-        before=None if before is None else before.manifest["summary"],
-        selection=dataclasses.asdict(job.records.selection.report),
-        chosen_by=job.spec.recipe.evaluate.selection,
-        epoch=round(job.epochs_at(step), 3),
-        looks=_looks(place, job),
-    )
-
-
-def _api_result(place: Place, job: ApiJob) -> TrialResult | None:
-    scores = find_api_scores(place, job)
-    if scores is None:
-        return None
-    return dataclasses.replace(_scored(job.spec, job.asking.template, scores), selection=job.selection)
-
-
-def _scored(spec: TrialRecipe, template: Template, scores: Artifact) -> TrialResult:
-    """What is known of any scored student, however it came about."""
-    select = spec.recipe.select
-    return TrialResult(
-        name=spec.name,
-        arm=spec.arm,
-        diversity=select.diversity if template.has_rationale else None,
-        per_question=select.per_question,
-        has_rationale=template.has_rationale,
-        asked=_asked(scores),
-        outcomes=read_outcomes(scores),
-        training=None,
-        scores=scores.manifest["summary"],
-        before=None,
-        selection=None,
-        chosen_by="last",
-        epoch=0.0,
-        looks=[],
-    )
-
-
-def _asked(scores: Artifact) -> list[str]:
-    """A digest of each question asked, in order; the same in trials whose split or seed gives it another index."""
-    rows = read_completions(scores.on_disk(PREDICTIONS)).completions
-    return list({row.sample_index: digest(row.question, row.answer) for row in rows}.values())
-
-
-def _looks(place: Place, job: Job) -> list[tuple[float, float]]:
-    """Accuracy after each epoch scored, on the questions that epochs are chosen by."""
-    part: Part = "validation" if job.spec.recipe.evaluate.selection == "best_on_validation" else "test"
-    found = []
-    for step in sorted({*job.looks, job.steps}):
-        scores = find_scores(place, job, step, part)
-        if scores is not None:
-            found.append((round(job.epochs_at(step), 2), float(scores.manifest["summary"]["accuracy"])))
-    return found
-
-
-def _teacher_table(place: Place, grid: Grid) -> str:
-    """What the teachers of these trials get right, test questions first; empty where no trial has one."""
-    rows: dict[str, list[list[str]]] = {}
-    for recipe in (spec.recipe for spec in grid.specs):
-        if recipe.teacher is None or not get_template(recipe.template).has_rationale:
-            continue
-        source = collect_completions(place, recipe)
-        if source.address in rows:
-            continue
-        file = read_completions(source.on_disk(COMPLETIONS))
-        template = file.metadata.get("prediction_template") or "zs_cot"
-        prefix = get_template(template).answer_prefix
-        rows[source.address] = [
-            [
-                f"{file.metadata.get('base_model') or recipe.teacher.model_name} ({template})",
-                score.part,
-                str(score.questions),
-                str(score.completions),
-                f"{100 * score.accuracy:.1f}",
-                "-" if score.interval is None else f"{100 * score.interval.low:.1f} - {100 * score.interval.high:.1f}",
-            ]
-            for score in score_teacher(place.task(recipe), file.completions, prefix, recipe.scoring)
-        ]
-    head = ["teacher", "split", "questions", "completions", "accuracy %", "95% interval"]
-    lines = [line for found in rows.values() for line in found]
-    return markdown(head, lines) if lines else ""
-
-
-def _selection_label(results: Sequence[TrialResult]) -> str:
-    """How epochs were chosen, where it was not simply the last."""
+    title = f"{', '.join(names)}: {', '.join(tasks)}, {asked} held-out questions, {seeds} seed{'s' * (seeds > 1)}"
     rules = {row.chosen_by for row in results} - {"last"}
     words = {
         "best_on_test": "best epoch chosen ON THE TEST SET, as in the paper: optimistic",
         "best_on_validation": "best epoch chosen on validation questions",
     }
-    return "".join(f" ({words[rule]})" for rule in sorted(rules))
+    return title + "".join(f" ({words[rule]})" for rule in sorted(rules))
 
 
-def _stopped(results: Sequence[TrialResult]) -> str:
-    """A line for each trial that was stopped early; empty if none was."""
-    found = [(row, row.training) for row in results if row.training is not None and row.training.get("stopped_early")]
-    lines = [
-        f"- {row.name}: stopped early at epoch {training['epochs']:g}, its best epoch {row.epoch:g} is reported"
-        for row, training in found
+def _missing(progress: Progress) -> list[str]:
+    """What is not finished, in lines."""
+    missing, failed = progress.missing, progress.failed
+    if not missing:
+        return []
+    total = len(missing) + len(progress.results)
+    lines = [f"{len(missing)} of {total} trials are not finished yet" + f", {len(failed)} failed" * bool(failed) + "."]
+    lines += [f"Failed: {name}: {reason}" for name, reason in list(failed.items())[:_MOST_NAMED]]
+    waiting = [name for name in missing if name not in failed]
+    if waiting:
+        more = len(waiting) - _MOST_NAMED
+        lines.append("To come: " + "; ".join(waiting[:_MOST_NAMED]) + (f"; and {more} more." if more > 0 else "."))
+    return lines
+
+
+def _study(saved: Sequence[Saved], results: Sequence[TrialResult], title: str) -> str:
+    """The sample study of one seed of each arm, and of the teachers."""
+    names = first_seeds(results)
+    sheets = []
+    for one in saved:
+        prefix = f"{one.recipe.name}: " if len(saved) > 1 else ""
+        grid, _ = finished_grid(one.place, [spec for spec in one.specs if prefix + spec.name in names])
+        sheets += sheets_of(grid, one.place)
+    return build_study(title, sheets, _MOST_TEXTS).html
+
+
+def _facts(saved: Sequence[Saved], progress: Progress) -> list[tuple[str, str]]:
+    """What ran where."""
+    training = [row.training for row in progress.results if row.training is not None]
+    trials = len(progress.results) + len(progress.missing)
+    return [
+        ("recipe", ", ".join(one.recipe.name for one in saved)),
+        ("trials finished", f"{len(progress.results)} of {trials}"),
+        ("failed", str(len(progress.failed))),
+        ("datasets", ", ".join(task_title(task) for task in in_paper_order([row.task for row in progress.planned]))),
+        ("devices", _each(row["device"] for row in training)),
+        ("machine", _each(row["machine"] for row in training)),
+        ("jax", _each(row["jax"] for row in training)),
+        ("ftcot_jax", ftcot_jax.__version__),
+        ("written", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())),
     ]
-    note = "Means by epoch are of the trials that were still in training.\n"
-    return "\n".join([*lines, "", note]) if lines else ""
 
 
-def _training_table(results: Sequence[TrialResult]) -> str:
-    """A row a trained trial: loss, speed, accuracy before and after."""
-    head = ["trial", "loss, first to last 5%", "accuracy % before -> after", "examples/s", "rows filled %"]
-    head += ["waiting for input %", "training s", "scoring s"]
-    rows = []
-    for row in results:
-        training = row.training
-        assert training is not None
-        before = "" if row.before is None else f"{100 * row.before['accuracy']:.1f} -> "
-        speed = training["examples_per_second"]
-        losses = f"{training['loss_first']:.3f} -> {training['loss_last']:.3f}"
-        accuracy = f"{before}{100 * row.scores['accuracy']:.1f}"
-        shares = [f"{100 * training[name]:.1f}" for name in ("packing_efficiency", "input_wait_share")]
-        seconds = [f"{part['seconds']:.1f}" for part in (training, row.scores)]
-        rows.append([row.name, losses, accuracy, "" if speed is None else f"{speed:.1f}", *shares, *seconds])
-    return markdown(head, rows)
+def _each(values: Iterable[str]) -> str:
+    """Different values, once each; a dash where there are none."""
+    return ", ".join(sorted(set(values))) or "-"

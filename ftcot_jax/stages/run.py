@@ -24,9 +24,11 @@ from ftcot_jax.remote_folder import is_remote
 from ftcot_jax.stages import data
 from ftcot_jax.stages.api_student import ApiJob, api_student, find_api_scores, prepare_api, score_api_job
 from ftcot_jax.stages.evaluate_trained import evaluate
+from ftcot_jax.stages.finished import Saved
 from ftcot_jax.stages.grid import Grid, here_and_at_apis, prepare_grid
 from ftcot_jax.stages.place import Place, digest, run_folder
-from ftcot_jax.stages.report import report
+from ftcot_jax.stages.plan_facts import LookingPlace
+from ftcot_jax.stages.report import PAGE, report
 from ftcot_jax.stages.sweep_entries import entries
 from ftcot_jax.stages.sweep_run import work
 from ftcot_jax.stages.trials import Job, prepare
@@ -205,11 +207,6 @@ def _scores_line(spec: TrialRecipe, scores: Artifact) -> str:
     )
 
 
-def _report(recipe: Recipe, specs: Sequence[TrialRecipe]) -> str:
-    place = _open(recipe)
-    return report(place, recipe, specs, _grid(place, specs))
-
-
 def _run(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = ALONE) -> str:
     place = _open(recipe, processes)
     here, at_apis = here_and_at_apis(specs)
@@ -218,9 +215,9 @@ def _run(recipe: Recipe, specs: Sequence[TrialRecipe], processes: Processes = AL
     _work(place, recipe, jobs, api_jobs)
     if not processes.lead:
         return ""
-    grid = Grid(jobs, api_jobs)
-    text = report(place, recipe, specs, grid)
-    return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / 'report.md'}"
+    with place.timed("report"):
+        text = report([Saved(recipe, list(specs), LookingPlace(place.folder, place.say))])
+    return f"{text}\n{_times(place)}\nreport: {place.folder / 'report' / PAGE}"
 
 
 def _grid(place: Place, specs: Sequence[TrialRecipe]) -> Grid:
@@ -284,7 +281,6 @@ STAGES: dict[str, Stage] = {
     "tokenize": _tokenize,
     "train": _train,
     "evaluate": _evaluate,
-    "report": _report,
 }
 
 TOGETHER: dict[str, Callable[..., str]] = {"run": _run, "train": _train, "sweep": _sweep}

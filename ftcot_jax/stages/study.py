@@ -9,22 +9,20 @@ from typing import Any
 from etils import epath
 
 from ftcot_jax.artifacts import write_atomically
-from ftcot_jax.config import Recipe, TrialRecipe, load_recipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.evaluation.study import Sheet, build_study
 from ftcot_jax.progress import say
 from ftcot_jax.stages.data import COMPLETIONS, collect_completions
 from ftcot_jax.stages.evaluate import PREDICTIONS
-from ftcot_jax.stages.grid import prepare_grid
-from ftcot_jax.stages.place import Place, run_folder
+from ftcot_jax.stages.finished import finished_grid, open_saved
+from ftcot_jax.stages.grid import Grid
+from ftcot_jax.stages.plan_facts import LookingPlace
 from ftcot_jax.tasks.own_task import is_definition, read_own_task
 from ftcot_jax.tasks.registry import get_task
 from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.task import Task
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import CompletionFile, read_completions
-
-_RECIPES = (".yaml", ".yml")
 
 
 def study(
@@ -47,15 +45,18 @@ def study(
     sheets: list[Sheet] = []
     files: list[Path] = []
     for source in sources:
-        path = Path(source)
-        recipes = [path] if path.suffix in _RECIPES else _recipes_of(path)
+        recipes = open_saved(source, overrides, say)
         for recipe in recipes:
-            folder = [] if recipe == path else [f"out={path}"]
-            sheets += _of_recipe(*load_recipe(str(recipe), [*overrides, *folder]))
+            grid, waiting = finished_grid(recipe.place, recipe.specs)
+            found, trials = sheets_of(grid, recipe.place), len(grid) + len(waiting)
+            finished = len(grid.scores(recipe.place))
+            if finished < trials:
+                say(f"study: {trials - finished} of {trials} trials are not finished yet")
+            sheets += found
         if overrides and not recipes:
             raise UsageError(f"{source} is no recipe: there is nothing for '{overrides[0]}' to change")
         if not recipes:
-            files += _files_of(path)
+            files += _files_of(Path(source))
     sheets += _of_files(files, task, scoring)
     if not any(sheet.completions for sheet in sheets):
         raise FtcotError(f"{', '.join(sources)}: no completions yet; run `ftcot run` first, or name completion files")
@@ -69,13 +70,6 @@ def study(
     return "\n".join([*lines, *(f"  {name}: {count}" for name, count in made.categories.items())])
 
 
-def _recipes_of(folder: Path) -> list[Path]:
-    """The recipes a run has saved in its folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix in _RECIPES)
-
-
 def _files_of(path: Path) -> list[Path]:
     if not path.exists():
         raise UsageError(f"{path}: there is no such recipe, folder or completion file")
@@ -87,10 +81,8 @@ def _files_of(path: Path) -> list[Path]:
     return found
 
 
-def _of_recipe(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Sheet]:
+def sheets_of(grid: Grid, place: LookingPlace) -> list[Sheet]:
     """What each finished trial's student wrote, and what their teachers did."""
-    place = Place(run_folder(recipe), say)
-    grid = prepare_grid(place, specs)
     sheets = [
         Sheet(
             spec.name,
@@ -101,8 +93,6 @@ def _of_recipe(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Sheet]:
         )
         for spec, scores in grid.scores(place)
     ]
-    if len(sheets) < len(grid):
-        say(f"study: {len(grid) - len(sheets)} of {len(grid)} trials are not finished yet")
     teachers: dict[str, Sheet] = {}
     for spec in grid.specs:
         if spec.recipe.teacher is None or not get_template(spec.recipe.template).has_rationale:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.remote_folder import remove_tree
-from ftcot_jax.stages.evaluate import Seated, evaluate_looks, has_lost_patience
+from ftcot_jax.stages.evaluate import Seated, devices, evaluate_looks, has_lost_patience
 from ftcot_jax.stages.groups import architecture, program, slots
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
 from ftcot_jax.stages.place import Place
@@ -291,7 +291,8 @@ def _training_summary(job: Job, step: int, rows: list[dict[str, Any]], summary: 
         "input_wait_share": round(summary["input_wait_share"], 4),
         "seconds": round(summary["seconds"], 3),
         "spent": {part: round(seconds, 3) for part, seconds in summary["spent"].items()},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "slots": summary["slots"],
+        "device": devices(),
         "machine": platform.machine(),
         "jax": jax.__version__,
     }

@@ -127,16 +127,24 @@ class Job:
 def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
     """Brings every trial's records about, making what is missing.
 
-    A student asked untrained is the same under every seed of its arm, unless its weights or questions depend on it:
-    it is asked once.
-
     Raises:
       FtcotError: a trial has no teacher, no right rationale, or a question the student cannot hold; or two
         trials of the grid come to the same thing.
     """
+    return distinct(place, [prepare_one(place, spec) for spec in specs])
+
+
+def distinct(place: Place, jobs: Sequence[Job]) -> list[Job]:
+    """A student asked untrained is the same under every seed of its arm, unless its weights or questions depend on it.
+
+    It is asked once.
+
+    Raises:
+      FtcotError: two trials of the grid come to the same thing.
+    """
     seen: dict[str, Job] = {}
-    for spec in specs:
-        job = _prepare_one(place, spec)
+    for job in jobs:
+        spec = job.spec
         identity = job.key if job.trains else address("scores", score_inputs(place, job, 0, "test"))
         same = seen.setdefault(identity, job)
         if same is job:
@@ -147,7 +155,8 @@ def prepare(place: Place, specs: Sequence[TrialRecipe]) -> list[Job]:
     return list(seen.values())
 
 
-def _prepare_one(place: Place, spec: TrialRecipe) -> Job:
+def prepare_one(place: Place, spec: TrialRecipe) -> Job:
+    """One trial with its records, which are made if they are missing; raises as `prepare`."""
     if not get_template(spec.recipe.template).trains:
         return _prepare_untrained(place, spec)
     student = place.student(spec.recipe)

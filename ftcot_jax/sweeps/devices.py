@@ -74,6 +74,11 @@ def named_device(name: str, count: int = 1) -> Device:
     )
 
 
+def listed_price(kind: str) -> float | None:
+    """US dollars an hour, on demand, of what jax calls `kind`; None where the table has none."""
+    return next((row.price for row in _table().values() if any(kind.startswith(known) for known in row.kinds)), None)
+
+
 def this_machine(devices: Sequence[Any], dtypes: Sequence[str]) -> Device:
     """The devices jax sees here; a CPU's speed is measured, and its virtual devices are one.
 

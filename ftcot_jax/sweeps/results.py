@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ftcot_jax.evaluation.intervals import Interval, over_seeds, wilson
+from ftcot_jax.sweeps.conditions import Condition
+from ftcot_jax.sweeps.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +18,7 @@ class TrialResult:
     Attributes:
       name: arm and seed.
       arm: what is compared.
-      diversity: D of its selection, None where it takes no rationales or all there are.
-      per_question: cap on kept rationales a question, None for none.
-      has_rationale: whether it learned from rationales.
+      condition: what it is, apart from its seed.
       asked: what tells each test question from any other, of this trial or another.
       outcomes: for each test question, how many of its texts are right.
       training: the student artefact's summary; None for a student that was not trained here.
@@ -28,13 +28,12 @@ class TrialResult:
       chosen_by: how the reported epoch was chosen: "last", "best_on_validation" or "best_on_test".
       epoch: the reported one.
       looks: (epoch, accuracy) of every score on the way, of the questions that epochs are chosen by.
+      cost: what it took.
     """
 
     name: str
     arm: str
-    diversity: int | None
-    per_question: int | None
-    has_rationale: bool
+    condition: Condition
     asked: list[str]
     outcomes: list[int]
     training: dict[str, Any] | None
@@ -44,6 +43,7 @@ class TrialResult:
     chosen_by: str
     epoch: float
     looks: list[tuple[float, float]]
+    cost: Cost
 
     @property
     def samples(self) -> int:
@@ -60,6 +60,11 @@ class ArmResult:
     trials: list[TrialResult]
     accuracy: float
     interval: Interval
+
+    @property
+    def condition(self) -> Condition:
+        """Of all its trials, which differ in their seed only."""
+        return self.trials[0].condition
 
     @property
     def by_seed(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""The report's tables of arms and trials, as Markdown and CSV."""
+"""The report's tables of arms and trials."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftcot_jax.sweeps.results import ArmResult, TrialResult
+from ftcot_jax.sweeps.table import Table
 from ftcot_jax.training.clock import PARTS
 
 _WRITING = ("contains_answer", "correct_format", "complete")
 _TRAINING = ("records", "steps", "epochs", "loss_first", "loss_last", "examples_per_second", "seconds")
+_CONDITION = ("task", "method", "student", "family", "parameters", "teacher", "subset", "train_questions")
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a bar or line break in a cell is defused."""
-    first, *rest = (f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (head, *rows))
-    return "\n".join([first, "|" + "---|" * len(head), *rest]) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def arm_table(arms: Sequence[ArmResult]) -> str:
-    """Markdown: a row an arm, accuracy in per cent with its 95% interval, and what it was trained on."""
+def arm_table(arms: Sequence[ArmResult]) -> Table:
+    """A row an arm, accuracy in per cent with its 95% interval, and what it was trained on."""
     head = [
         "method",
         "accuracy %",
@@ -51,11 +43,11 @@ def arm_table(arms: Sequence[ArmResult]) -> str:
                 _number(arm.mean("training", "epochs"), 1),
             ]
         )
-    return markdown(head, rows)
+    return Table("arms", "Accuracy", head, rows)
 
 
-def writing_table(arms: Sequence[ArmResult]) -> str:
-    """Markdown: how each arm's answers were written; shares of its texts in per cent, means over seeds."""
+def writing_table(arms: Sequence[ArmResult]) -> Table:
+    """How each arm's answers were written; shares of its texts in per cent, means over seeds."""
     samples = max(arm.trials[0].samples for arm in arms)
     degrees = sorted({int(k) for arm in arms for k in arm.trials[0].scores.get("pass_at", {}) if int(k) > 1})
     head = ["method", "contains answer %", "right format %", "complete %", "prompt too long"]
@@ -73,27 +65,28 @@ def writing_table(arms: Sequence[ArmResult]) -> str:
             row += ["-" if None in values else _percent(sum(values) / len(values)) for values in passed]
             row += [_percent(arm.mean("scores", "majority_accuracy")), _number(arm.mean("scores", "no_majority"))]
         rows.append(row)
-    return markdown(head, rows)
+    return Table("writing", "How the answers were written", head, rows)
 
 
-def epoch_table(arms: Sequence[ArmResult]) -> str | None:
-    """Markdown: accuracy in per cent at every epoch scored, mean over seeds; None where there was one score at most."""
+def epoch_table(arms: Sequence[ArmResult]) -> Table | None:
+    """Accuracy in per cent at every epoch scored, mean over seeds; None where no trial has two scores."""
     curves = {arm.arm: epoch_curve(arm) for arm in arms}
-    epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-    if len(epochs) < 2:
+    if not any(curves.values()):
         return None
+    epochs = sorted({epoch for curve in curves.values() for epoch in curve})
     rows = [
         [name, *(_percent(curve[epoch]) if epoch in curve else "-" for epoch in epochs)]
         for name, curve in curves.items()
         if curve
     ]
-    return markdown(["epoch", *(f"{epoch:g}" for epoch in epochs)], rows)
+    asked = " (validation questions)" if any(arm.trials[0].chosen_by == "best_on_validation" for arm in arms) else ""
+    return Table("epochs", f"Accuracy % by epoch{asked}", ["epoch", *(f"{epoch:g}" for epoch in epochs)], rows)
 
 
 def epoch_curve(arm: ArmResult) -> dict[float, float]:
-    """Accuracy by epoch, mean over the seeds scored there."""
+    """Accuracy by epoch, mean over the seeds scored there; empty where each was scored at its end only."""
     found: dict[float, list[float]] = {}
-    for trial in arm.trials:
+    for trial in arm.trials if any(len(trial.looks) > 1 for trial in arm.trials) else ():
         for epoch, accuracy in trial.looks:
             found.setdefault(epoch, []).append(accuracy)
     return {epoch: sum(values) / len(values) for epoch, values in sorted(found.items())}
@@ -107,19 +100,50 @@ def _number(value: float | None, decimals: int = 0) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
 
 
-def time_table(results: Sequence[TrialResult]) -> str:
-    """Markdown: where the wall time of each trained trial went, in per cent, and how much the devices were used.
+def training_table(results: Sequence[TrialResult]) -> Table | None:
+    """A row a trained trial: loss, speed, accuracy before and after; None where none was trained."""
+    head = ["trial", "loss, first to last 5%", "accuracy % before -> after", "examples/s", "rows filled %"]
+    head += ["waiting for input %", "training s", "scoring s"]
+    rows = []
+    for row in results:
+        training = row.training
+        if training is None:
+            continue
+        before = "" if row.before is None else f"{100 * row.before['accuracy']:.1f} -> "
+        speed = training["examples_per_second"]
+        losses = f"{training['loss_first']:.3f} -> {training['loss_last']:.3f}"
+        accuracy = f"{before}{100 * row.scores['accuracy']:.1f}"
+        shares = [f"{100 * training[name]:.1f}" for name in ("packing_efficiency", "input_wait_share")]
+        seconds = [f"{part['seconds']:.1f}" for part in (training, row.scores)]
+        rows.append([row.name, losses, accuracy, "" if speed is None else f"{speed:.1f}", *shares, *seconds])
+    return Table("training", "Training", head, rows, notes=_stopped(results)) if rows else None
 
-    Trials that shared a pool each saw all of its time while they were in a slot.
+
+def _stopped(results: Sequence[TrialResult]) -> list[str]:
+    """A note on each trial that was stopped early; none if none was."""
+    found = [(row, row.training) for row in results if row.training is not None and row.training.get("stopped_early")]
+    notes = [
+        f"{row.name}: stopped early at epoch {training['epochs']:g}, its best epoch {row.epoch:g} is reported"
+        for row, training in found
+    ]
+    return [*notes, "Means by epoch are of the trials that were still in training."] if notes else []
+
+
+def time_table(results: Sequence[TrialResult]) -> Table | None:
+    """Where the wall time of each trained trial went, in per cent, and how much the devices were used.
+
+    Trials that shared a pool each saw all of its time while they were in a slot. None where none was trained.
     """
     rows = []
     for row in results:
         training = row.training
-        assert training is not None
+        if training is None:
+            continue
         total, mfu = sum(training["spent"].values()), training["mfu"]
         shares = [f"{100 * training['spent'][part] / total:.1f}" for part in PARTS]
         rows.append([row.name, f"{total:.1f}", *shares, "" if mfu is None else f"{100 * mfu:.2f}"])
-    return markdown(["trial", "training s", *(f"{part} %" for part in PARTS), "MFU %"], rows)
+    head = ["trial", "training s", *(f"{part} %" for part in PARTS), "MFU %"]
+    return Table("time", "Where the training time went", head, rows) if rows else None
 
 
 def trial_csv(results: Sequence[TrialResult]) -> str:
@@ -129,7 +153,8 @@ def trial_csv(results: Sequence[TrialResult]) -> str:
     asked = ["accuracy", "low95", "high95", "correct", "questions", "accuracy_before"]
     learned = [*_TRAINING[:-1], "train_seconds"]
     last = ["chosen_by", "epoch_reported", "samples", *_WRITING, "mfu", *(f"{part}_seconds" for part in PARTS)]
-    writer.writerow(["trial", "arm", "diversity", *asked, *learned, *last])
+    named = [*_CONDITION, "teacher_dollars", "train_chip_seconds", "score_chip_seconds", "dollars"]
+    writer.writerow(["trial", "arm", "diversity", *asked, *learned, *last, *named])
     for row in results:
         writer.writerow(_values(row))
     return out.getvalue()
@@ -142,4 +167,7 @@ def _values(row: TrialResult) -> list[Any]:
     learned = [training.get(name) for name in _TRAINING]
     last = [row.chosen_by, row.epoch, row.samples, *(scores[name] for name in _WRITING)]
     used = [training.get("mfu"), *(training.get("spent", {}).get(part) for part in PARTS)]
-    return [row.name, row.arm, row.diversity, *asked, *learned, *last, *used]
+    cost = row.cost
+    named = [getattr(row.condition, name) for name in _CONDITION]
+    named += [cost.teacher_dollars, cost.train_chip_seconds, cost.score_chip_seconds, cost.dollars]
+    return [row.name, row.arm, row.condition.diversity, *asked, *learned, *last, *used, *named]

@@ -292,6 +292,7 @@ class Pool:
         summary = self._reporter.summary(seat)
         efficiency = self._planner.efficiency(seat.trial.data)
         summary |= {"packing_efficiency": efficiency.filled, "shared_token_share": efficiency.shared}
+        summary["slots"] = len(self._seats)
         params = self._params(slot)
         if self._processes.lead:
             self._listener.finished(seat.trial, seat.step, params, summary)

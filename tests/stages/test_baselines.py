@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.stages import place
+from ftcot_jax.stages.report import report_of
 from ftcot_jax.stages.run import STAGES
 from ftcot_jax.stages.study import study
 from ftcot_jax.tasks.exemplars import Exemplars
@@ -61,6 +62,8 @@ def local(folder: Path, more: str = "", out: str = "out") -> Path:
 
 
 def run(stage: str, file: Path, *overrides: str) -> str:
+    if stage == "report":
+        return report_of(str(file), overrides, None)
     return STAGES[stage](*load_recipe(str(file), list(overrides)))
 
 

@@ -65,7 +65,7 @@ def test_stops_where_the_scores_of_the_whole_say(stopped: Path, tmp_path: Path) 
         assert ours[name]["training"]["steps"] == 2 * end
         assert ours[name]["training"]["stopped_early"] == (end < 8)
         assert ours[name]["epoch"] == best
-        line = f"- {name}: stopped early at epoch {end}, its best epoch {best} is reported"
+        line = f"{name}: stopped early at epoch {end}, its best epoch {best} is reported"
         assert (line in (stopped / "text").read_text()) == (end < 8)
         early += end < 8
         metrics = [json.loads(line) for line in _student(stopped, 2 * end).open()]

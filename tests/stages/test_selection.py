@@ -11,6 +11,7 @@ import pytest
 
 from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import FtcotError, UsageError
+from ftcot_jax.stages.report import report_of
 from ftcot_jax.stages.run import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,10 @@ evaluate: {max_length: 48}
 
 def run(folder: Path, stage: str, *overrides: str) -> str:
     (folder / "tiny.yaml").write_text(TINY)
-    return STAGES[stage](*load_recipe(str(folder / "tiny.yaml"), [f"out={folder}", *overrides]))
+    changes = [f"out={folder}", *overrides]
+    if stage == "report":
+        return report_of(str(folder / "tiny.yaml"), changes, None)
+    return STAGES[stage](*load_recipe(str(folder / "tiny.yaml"), changes))
 
 
 def scores(folder: Path) -> dict[tuple[int, int], float]:
