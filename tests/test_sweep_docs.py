@@ -45,7 +45,8 @@ def test_every_plan_command(
 
 def test_the_grid_shown_expands(tmp_path: Path) -> None:
     base = tmp_path / "base.yaml"
-    base.write_text("name: shown\ntask: {key: multiarith}\nteacher: {import: 'D_{task}.json'}\n" + blocks("yaml")[0])
+    head = "name: shown\ntask: {key: multiarith}\nteacher: {import: 'D_{task}.json'}\nstudent: {checkpoint: x}\n"
+    base.write_text(head + blocks("yaml")[0])
     recipe, trials = load_recipe(str(base), ["student.remat=full"])
     assert recipe.sweep.product == 3 * 2 * 4 * 2 * 3
     assert len(trials) == 144 - 2 * 2 * 3 - 3 * 2 * 3 - 3 * 2 * 2

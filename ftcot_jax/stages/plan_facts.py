@@ -133,6 +133,9 @@ class FactFinder:
     def __init__(self, place: LookingPlace) -> None:
         self._place = place
         self._known: dict[object, Lengths] = {}
+        # What is here now may not be what was here when another plan was made.
+        self._data = functools.cache(_data)
+        self._load = functools.cache(_load)
 
     def of(self, spec: TrialRecipe) -> Facts:
         """The facts of one trial.
@@ -142,7 +145,7 @@ class FactFinder:
         """
         recipe, unknown = spec.recipe, list[Unknown]()
         template = get_template(recipe.template)
-        data = _data(recipe.task)
+        data = self._data(recipe.task)
         split = data.split if data is not None else _declared(recipe.task)
         if data is None:
             unknown.append(Unknown(recipe.task.key, NO_QUESTIONS))
@@ -175,7 +178,7 @@ class FactFinder:
         recipe = spec.recipe
         settings = here(recipe.own_student) or recipe.own_student
         spec = spec.model_copy(update={"recipe": recipe.model_copy(update={"student": settings})})
-        student, is_local = _load(settings.model_dump_json(), tuple(data.vocabulary) if data is not None else ())
+        student, is_local = self._load(settings.model_dump_json(), tuple(data.vocabulary) if data is not None else ())
         name = student_name(recipe)
         if student is None:
             unknown.append(Unknown(name, "neither here nor in the package's table of shapes, so no time and no memory"))
@@ -328,7 +331,6 @@ def _lengths(prompts_N: np.ndarray, labels_N: np.ndarray, parts: int) -> Lengths
     return Lengths(np.stack(both, 1), labels_N)
 
 
-@functools.lru_cache(maxsize=64)
 def _data(settings: TaskSettings) -> TaskData | None:
     """The task, if all of its files are here."""
     if not is_definition(settings.key):
@@ -344,7 +346,6 @@ def _declared(settings: TaskSettings) -> Split | None:
     return None if task.size is None else default_split(task, task.size)
 
 
-@functools.lru_cache(maxsize=64)
 def _load(settings: str, words: tuple[str, ...]) -> tuple[Student | None, bool]:
     return student_without_network(StudentSettings.model_validate_json(settings), words or None)
 

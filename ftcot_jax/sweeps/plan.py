@@ -142,8 +142,8 @@ class SweepPlan:
         steps = sum(group.steps.value for group in self.groups if group.steps is not None)
         cost = self.dollars(self.price)
         money = "" if cost is None else f", ${cost:,.2f}"
-        devices = f"{self.devices} x {self.device}"
-        return f"{len(self.trials)} trials, {steps:,} steps; {_span(self.seconds)} on {devices}{money}"
+        time = f"{_span(self.seconds)} on {self.devices} x {self.device}{money}"
+        return f"{len(self.trials)} trials, {steps:,} steps; {time}"
 
     def as_json(self) -> str:
         """For machines."""
