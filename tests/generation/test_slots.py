@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ftcot_jax.generation import generate as generation
 from ftcot_jax.generation.decode import Rows, decode_chunk, lay_out, new_cache
 from ftcot_jax.generation.generate import Generated, generate, generate_many
 from ftcot_jax.generation.sampling import Sampling
@@ -66,6 +67,33 @@ def test_one_student_spread_over_rows_and_heads_equals_it_on_one_device(
     mesh = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2))
     spread = jax.device_put(params, params_shardings(mesh, student.sharding_rules, params))
     assert generate(student, spread, prompts, max_length=LENGTH, batch_rows=8) == whole
+
+
+def test_slots_without_prompts_are_left_out_where_the_others_lie(
+    written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = written("llama")
+    params, none = students(student, 8), list[list[int]]()
+    prompts = [none, prompts_of(3, 0), none, none, prompts_of(2, 1), none, none, none]
+    alone = one_at_a_time(student, params, prompts)
+    laid: list[Any] = []
+    lay_out = generation.lay_out
+
+    def counted(*given: Any) -> Any:
+        laid.append((given[-1].tolist(), lay_out.lower(*given).compile().as_text(), lay_out(*given)))
+        return laid[-1][-1]
+
+    monkeypatch.setattr(generation, "lay_out", counted)
+    assert generate_many(student, stack(params), prompts, max_length=LENGTH) == alone
+    mesh = make_mesh(MeshSettings(trial=4, data=2))
+    slots = jax.device_put(stack(params), state_shardings(mesh, student.sharding_rules, stack(params)))
+    assert generate_many(student, slots, prompts, max_length=LENGTH) == alone
+    (on_one, _, two), (on_four, text, four) = laid
+    assert on_one == [[1, 4]]
+    assert on_four == [[1], [0], [0], [0]]  # of each device's two slots the one that writes
+    assert {len(leaf) for leaf in jax.tree.leaves(two)} == {2}
+    assert {len(leaf) for leaf in jax.tree.leaves(four)} == {4}
+    assert not any(f" {name}(" in text for name in COLLECTIVES)
 
 
 def test_samples_are_the_same_in_any_slot(written: Callable[[str], Student]) -> None:
