@@ -209,6 +209,28 @@ def test_two_processes_of_one_run_meet_in_the_bucket(
     assert "two/report/report.md" in bucket.files()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_with_a_disk_each_share_a_sweep_in_the_bucket(
+    bucket: FakeGcs, undisturbed: str, machine: Callable[[str], Machine]
+) -> None:
+    started = []
+    for number in (1, 2):
+        host = machine(str(number))
+        command = [*FTCOT, "sweep", "run", str(host.disk / "tiny.yaml"), "--worker", f"{number}/2"]
+        command += ["--out", "gs://bucket/shared"]
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    said = [process.communicate(timeout=500)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert sum(text.count("student: made") for text in said) == 4
+    assert students(bucket, "shared") == students(bucket, undisturbed)
+    assert losses(bucket, "shared") == losses(bucket, undisturbed)
+
+
 def test_what_is_paid_for_is_not_bought_into_a_bucket(
     bucket: FakeGcs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
