@@ -256,6 +256,7 @@ def test_a_frozen_worker_is_followed_and_publishes_nothing_more(tmp_path: Path) 
 @pytest.mark.timeout(600)
 def test_a_worker_that_is_told_to_stop_lets_others_go_on_at_once(tmp_path: Path) -> None:
     text = FEW.replace("steps: 12", "steps: 150").replace("lease_seconds: 4", "lease_seconds: 3600")
+    text = text.replace("checkpoints: {steps: 3}", "checkpoints: {steps: 50}")
     recipe, out = write(tmp_path, text), tmp_path / "out"
     first = worker(recipe, out, "--worker", "1/2")
     wait_until(lambda: list(out.glob("pools/*/metrics/*.jsonl")))

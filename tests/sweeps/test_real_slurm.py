@@ -16,7 +16,12 @@ from tests.stages.test_road import ROOT, ftcot
 from tests.stages.test_sweep_workers import FEW, claimed, ends, results, wait_until, write
 from tests.sweeps.slurm_cluster import Slurm, real_slurm
 
-LONG = FEW.replace("steps: 12", "steps: 200").replace("{seed: [1, 2, 3]}", "{seed: [1, 2, 3, 4, 5, 6]}")
+LONG = (
+    FEW.replace("steps: 12", "steps: 150")
+    .replace("checkpoints: {steps: 3}", "checkpoints: {steps: 50}")
+    .replace("{seed: [1, 2, 3]}", "{seed: [1, 2, 3, 4, 5]}")
+)
+TRIALS = 10
 
 
 def sessions(out: Path) -> dict[str, dict[str, Any]]:
@@ -54,7 +59,7 @@ def test_an_array_of_workers(tmp_path: Path) -> None:
         wait_until(lambda: _again(slurm, array))
         wait_until(lambda: not slurm.queue(), 400)
         logs = {path.name: path.read_text() for path in (tmp_path / "slurm").glob("ftcot-tiny-*.log")}
-    assert len(results(out)) == 12, logs
+    assert len(results(out)) == TRIALS, logs
     assert ends(out) == ends(tmp_path / "alone")
     shares = {row["worker"]["share"] for row in results(out).values()}
     assert {"1/3", "3/3"} <= shares, shares
