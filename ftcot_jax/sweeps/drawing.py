@@ -104,6 +104,7 @@ def _figure(panels: Sequence[Panel], axis: Axis, title: str) -> Figure:
         ncols=legend_columns,
         frameon=False,
         fontsize=8,
+        handlelength=3.2,
     )
     return figure
 
@@ -135,7 +136,10 @@ def _looks(panels: Sequence[Panel]) -> dict[str, _Look]:
 def _draw_panel(axes: Axes, panel: Panel, axis: Axis, looks: dict[str, _Look]) -> dict[str, Any]:
     """Draws one dataset; returns what stands for each label in a legend."""
     handles: dict[str, Any] = {}
-    dense = sum(not curve.published for curve in panel.curves) > _MOST_BANDS
+    own = sum(not curve.published for curve in panel.curves)
+    dense = own > _MOST_BANDS
+    if own > 2 * _MOST_BANDS:  # intervals are in the tables
+        axis = dataclasses.replace(axis, bands=False)
     if axis.scale == "log2":
         axes.set_xscale("log", base=2)
     elif axis.scale == "log10":
@@ -235,7 +239,7 @@ def _look(number: int) -> _Look:
 def _legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
     """Columns and rows of a legend below a figure of this width, in inches."""
     longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(width / (0.55 + _INCH_A_CHARACTER * longest))))
+    columns = max(1, min(len(labels), int(width / (0.7 + _INCH_A_CHARACTER * longest))))
     return columns, math.ceil(len(labels) / columns)
 
 
