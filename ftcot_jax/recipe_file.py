@@ -12,6 +12,14 @@ from ftcot_jax.text_files import read_yaml
 
 BASE = "base"
 _AXES = ("sweep", "axes")
+# Of these keys of one section a recipe gives one: laid over another, it takes that one's place.
+_ALTERNATIVES = (
+    ("student", "api_student"),
+    ("checkpoint", "scratch"),
+    ("import", "endpoint", "loopback"),
+    ("examples", "tokens"),
+    ("epochs", "steps"),
+)
 
 
 def read_recipe(path: str) -> dict[str, Any]:
@@ -45,14 +53,15 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def overlaid(
     below: Mapping[str, Any], above: Mapping[str, Any], whole: tuple[str, ...] = (), at: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Returns `below` with `above` laid over it: sections are merged, all else is replaced.
+    """Returns `below` with `above` laid over it: sections are merged, all else is replaced, alternatives too.
 
     Args:
       below, above: recipes, or sections.
       whole: keys down to a section whose own parts are replaced as a whole.
       at: keys down to these sections.
     """
-    merged = dict(below)
+    chosen = {key for group in _ALTERNATIVES for key in group if any(above.get(one) is not None for one in group)}
+    merged = {key: value for key, value in below.items() if key in above or key not in chosen}
     for key, value in above.items():
         known = merged.get(key)
         both = isinstance(known, dict) and isinstance(value, dict) and (not whole or at != whole)

@@ -8,6 +8,7 @@ import pytest
 
 from ftcot_jax.config import load_recipe
 from ftcot_jax.errors import UsageError
+from ftcot_jax.recipe_file import overlaid
 
 SMALL = """
 name: small
@@ -82,6 +83,19 @@ def test_mistakes_are_one_line(recipe: str, override: str, message: str) -> None
         load_recipe(recipe, [override])
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_what_is_laid_over_an_alternative_takes_its_place() -> None:
+    below = {"student": {"scratch": {"model_type": "gpt2"}, "dtype": "bfloat16"}, "train": {"steps": 9, "seed": 1}}
+    above = {"student": {"checkpoint": "gpt2"}, "train": {"epochs": 2}}
+    assert overlaid(below, above) == {
+        "student": {"checkpoint": "gpt2", "dtype": "bfloat16"},
+        "train": {"epochs": 2, "seed": 1},
+    }
+    assert overlaid(below, {"api_student": {"model": "m"}, "train": {"epochs": None}}) == {
+        "api_student": {"model": "m"},
+        "train": {"steps": 9, "seed": 1, "epochs": None},
+    }
 
 
 def test_a_recipe_is_laid_over_its_base(recipe: str, tmp_path: Path) -> None:
