@@ -64,6 +64,7 @@ def test_an_array_of_workers(tmp_path: Path) -> None:
     shares = {row["worker"]["share"] for row in results(out).values()}
     assert {"1/3", "3/3"} <= shares, shares
     assert "preempted: back into the queue (time 1)" in logs["ftcot-tiny-3.log"]
+    assert not any("REQUEUE" in logs[f"ftcot-tiny-{number}.log"] for number in (1, 2)), logs
     assert "going on from what w" in "".join(logs.values())
     assert claimed(out) <= 1  # what the killed one held, which others have followed
 

@@ -67,13 +67,18 @@ def test_slurm(
     assert ("gpus-per-task=2" in asked) == (gpus == 2)
     srun = f'printf "srun %s" "$XLA_FLAGS"; printf "|%s" "$@"; echo; exit {code}'
     environment = tools(folder, srun=srun, scontrol='echo "scontrol $*"', python="echo --flag-of-$3")
-    environment |= {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": times, "XLA_FLAGS": ""}
+    environment |= {
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "2",
+        "SLURM_RESTART_COUNT": times,
+        "XLA_FLAGS": "",
+    }
     done = subprocess.run(["bash", str(file)], env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     flags = "--flag-of-gpu " if gpus else ""
     command = "--kill-on-bad-exit=0|ftcot|sweep|run|my recipe.yaml|seed=3|--out|/shared/a b"
     assert f"srun {flags}|{command}\n" in done.stdout
-    assert ("scontrol requeue 7" in done.stdout) == (code == 42 and times == "0")
+    assert ("scontrol requeue 7_2\n" in done.stdout) == (code == 42 and times == "0")
 
 
 @pytest.mark.parametrize("gpus", [0, 8])
