@@ -26,6 +26,11 @@ MANY = TINY.replace("{seed: [1, 2]}", f"{{seed: {list(range(TRIALS // 2))}}}").r
     "sweep:", "sweep:\n  lease_seconds: 4"
 )
 FEW = MANY.replace(f"{{seed: {list(range(TRIALS // 2))}}}", "{seed: [1, 2, 3]}")
+FOUR_LONG = (
+    FEW.replace("[1, 2, 3]", "[1, 2]")
+    .replace("steps: 12", "steps: 150")
+    .replace("checkpoints: {steps: 3}", "checkpoints: {steps: 50}")
+)
 
 
 def worker(recipe: Path, out: Path, *words: str) -> subprocess.Popen[str]:
@@ -225,7 +230,7 @@ def test_two_workers_with_the_same_share_and_a_third(few: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_frozen_worker_is_followed_and_publishes_nothing_more(tmp_path: Path) -> None:
-    text = FEW.replace("steps: 12", "steps: 150").replace("checkpoints: {steps: 3}", "checkpoints: {steps: 40}")
+    text = FOUR_LONG
     recipe, out = write(tmp_path, text), tmp_path / "out"
     frozen = worker(recipe, out, "--worker", "1/2")
 
@@ -239,7 +244,7 @@ def test_a_frozen_worker_is_followed_and_publishes_nothing_more(tmp_path: Path) 
     heir = worker(recipe, out, "--worker", "2/2")
     said = heir.communicate(timeout=280)[1]
     assert heir.returncode == 0, said
-    assert len(results(out)) == 6
+    assert len(results(out)) == 4
     rows = {path: path.read_bytes() for path in (out / "results").iterdir()}
     frozen.send_signal(signal.SIGCONT)
     text = frozen.communicate(timeout=200)[1]
@@ -255,8 +260,7 @@ def test_a_frozen_worker_is_followed_and_publishes_nothing_more(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_worker_that_is_told_to_stop_lets_others_go_on_at_once(tmp_path: Path) -> None:
-    text = FEW.replace("steps: 12", "steps: 150").replace("lease_seconds: 4", "lease_seconds: 3600")
-    text = text.replace("checkpoints: {steps: 3}", "checkpoints: {steps: 50}")
+    text = FOUR_LONG.replace("lease_seconds: 4", "lease_seconds: 3600")
     recipe, out = write(tmp_path, text), tmp_path / "out"
     first = worker(recipe, out, "--worker", "1/2")
     wait_until(lambda: list(out.glob("pools/*/metrics/*.jsonl")))
@@ -271,7 +275,7 @@ def test_a_worker_that_is_told_to_stop_lets_others_go_on_at_once(tmp_path: Path)
     said = second.communicate(timeout=280)[1]
     assert second.returncode == 0, said
     assert "going on from what w1of2-" in said
-    assert len(results(out)) == 6
+    assert len(results(out)) == 4
 
 
 def test_ctrl_c_while_others_work(tmp_path: Path, few: Path) -> None:
