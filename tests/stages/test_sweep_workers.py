@@ -18,7 +18,7 @@ import pytest
 from etils import epath
 
 from ftcot_jax.config import load_recipe
-from ftcot_jax.sweeps.status import SweepStatus, read_status
+from ftcot_jax.sweeps.status import read_status
 from tests.stages.test_road import ROOT, TINY, ftcot, in_process
 
 TRIALS = 30
@@ -171,15 +171,6 @@ def test_a_result_whose_student_was_removed_is_made_again(
     said = in_process(monkeypatch, capsys, 0, "sweep", "run", str(few.parent / "tiny.yaml"), "--out", str(few))
     assert "5 of 6 trials are done already" in said
     assert ends(few) == wanted
-
-
-def running(out: Path) -> list[str]:
-    """Names of the trials that are under way, by the status."""
-    try:
-        sweeps: list[SweepStatus] = read_status(epath.Path(out))
-    except Exception:  # not begun
-        return []
-    return [trial.name for sweep in sweeps for trial in sweep.trials if trial.state == "running"]
 
 
 @pytest.mark.slow
