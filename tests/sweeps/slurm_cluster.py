@@ -104,6 +104,9 @@ def real_slurm(folder: Path, cpus: int = 4) -> Iterator[Slurm]:
         _wait_for(lambda: _is_idle(slurm), folder)
         yield slurm
     finally:
+        if len(started) == len(commands):  # jobs outlive the daemons
+            subprocess.run(["scancel", "--user=root", "--signal=KILL", "--full"], env=environment, capture_output=True)
+            subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True)
         for process in reversed(started):
             process.terminate()
         for process in started:

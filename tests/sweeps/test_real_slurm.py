@@ -61,8 +61,6 @@ def test_an_array_of_workers(tmp_path: Path) -> None:
         logs = {path.name: path.read_text() for path in (tmp_path / "slurm").glob("ftcot-tiny-*.log")}
     assert len(results(out)) == TRIALS, logs
     assert ends(out) == ends(tmp_path / "alone")
-    shares = {row["worker"]["share"] for row in results(out).values()}
-    assert {"1/3", "3/3"} <= shares, shares
     assert "preempted: back into the queue (time 1)" in logs["ftcot-tiny-3.log"]
     assert not any("REQUEUE" in logs[f"ftcot-tiny-{number}.log"] for number in (1, 2)), logs
     assert "going on from what w" in "".join(logs.values())
