@@ -161,7 +161,7 @@ def _of(computation: Computation, instruction: Instruction, number: int) -> Arra
 def _bytes(program: Program, computation: Computation, instruction: Instruction) -> float:
     """Bytes of main memory that one run reads and writes."""
     opcode = instruction.opcode
-    if opcode in _FREE or opcode.endswith("-done"):
+    if opcode in _FREE or opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
         return 0.0
     if opcode in ("copy-start", "slice-start", "async-start"):  # what is moved, between two memories
         arrays = [array for array in instruction.arrays if array.dims]
