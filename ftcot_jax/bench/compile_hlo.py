@@ -197,22 +197,54 @@ class Program:
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest)
         if known:
             return int(known.group(1))
-        condition = loop.called("condition")
-        assert condition is not None
-        return self._counted(self.computations[condition])
-
-    def _counted(self, condition: Computation) -> int | None:
-        """Turns of a loop whose counter runs from 0 to a constant by ones, as `jax.lax.scan` makes them."""
-        root = next(instruction for instruction in condition.values() if instruction.root)
-        if root.opcode == "fusion":  # the comparison, wrapped: what it compares with is an operand
-            inner = self.computations[str(root.called("calls"))]
-            comparison = next(instruction for instruction in inner.values() if instruction.root)
-        else:
-            comparison = root
-        if comparison.opcode != "compare" or comparison.attribute("direction") != "LT":
+        counter, end = self._limit(self.computations[str(loop.called("condition"))])
+        if end is None:
             return None
-        constants = [condition[name] for name in root.operands if condition[name].opcode == "constant"]
-        return int(constants[0].arguments) if len(constants) == 1 and constants[0].arguments.isdigit() else None
+        body = self.computations[str(loop.called("body"))]
+        start = _constant(self.computations[computation], _element(self.computations[computation], loop, counter))
+        return -(-(end - (start or 0)) // self._stride(body, counter))
+
+    def _limit(self, condition: Computation) -> tuple[int, int | None]:
+        """Which part of the loop's state counts, and the constant it stays below; None where it is another loop."""
+        root = _root(condition)
+        comparison = root
+        if root.opcode == "fusion":  # the comparison, wrapped: what it compares are its operands
+            comparison = _root(self.computations[str(root.called("calls"))])
+        if comparison.opcode != "compare" or comparison.attribute("direction") != "LT":
+            return 0, None
+        ends = [_constant(condition, name) for name in root.operands]
+        counters = [condition[name] for name in root.operands if condition[name].opcode == "get-tuple-element"]
+        end = next((number for number in ends if number is not None), None)
+        if end is None or not counters:
+            return 0, None
+        return int(str(counters[0].attribute("index"))), end
+
+    def _stride(self, body: Computation, counter: int) -> int:
+        """What one turn adds to the counter: 1, but more where the compiler has put several turns into one."""
+        result = body[_root(body).operands[counter]]
+        inside = body
+        if result.opcode == "fusion":
+            inside = self.computations[str(result.called("calls"))]
+            result = _root(inside)
+        added = [_constant(inside, name) for name in result.operands] if result.opcode == "add" else []
+        return next((number for number in added if number), 1)
+
+
+def _root(computation: Computation) -> Instruction:
+    return next(instruction for instruction in computation.values() if instruction.root)
+
+
+def _constant(computation: Computation, name: str | None) -> int | None:
+    instruction = computation.get(name or "")
+    if instruction is None or instruction.opcode != "constant" or not instruction.arguments.isdigit():
+        return None
+    return int(instruction.arguments)
+
+
+def _element(computation: Computation, loop: Instruction, number: int) -> str | None:
+    """The name of what a loop's state begins with at a place."""
+    state = computation[loop.operands[0]]
+    return state.operands[number] if state.opcode == "tuple" else None
 
 
 def _instruction(name: str, text: str, root: bool) -> Instruction:
