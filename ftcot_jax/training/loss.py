@@ -13,6 +13,11 @@ import jax
 import jax.numpy as jnp
 
 CHUNK = 64
+"""Label tokens come in multiples of this."""
+
+# The gradient of the projection is read and written once a chunk, which on an accelerator takes longer than the
+# arithmetic of a short chunk (benchmarks/LOG.md).
+_SIZES = (256, 192, 128, CHUNK)
 
 
 def label_loss(hidden_MxE: jax.Array, head_VxE: jax.Array, label_M: jax.Array, weight_M: jax.Array) -> jax.Array:
@@ -71,7 +76,8 @@ _chunked.defvjp(_forward, _backward)
 
 
 def _split(hidden: jax.Array, label: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return hidden.reshape(-1, CHUNK, hidden.shape[-1]), label.reshape(-1, CHUNK), weight.reshape(-1, CHUNK)
+    size = next(size for size in _SIZES if label.size % size == 0)
+    return hidden.reshape(-1, size, hidden.shape[-1]), label.reshape(-1, size), weight.reshape(-1, size)
 
 
 def _logits(hidden_CxE: jax.Array, head_VxE: jax.Array) -> tuple[jax.Array, jax.Array]:

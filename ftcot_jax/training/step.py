@@ -21,7 +21,7 @@ from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Kind, StepBatch
 from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
-from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings, words_apart
+from ftcot_jax.training.mesh import Rules, batch_sharding, params_shardings, state_shardings, words_apart
 from ftcot_jax.training.optimizer import Hyper, learning_rate, transformation
 
 Params = Any
@@ -175,7 +175,7 @@ def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed:
 
 
 def _advance(
-    student: TrainableStudent, frozen: Params | None, state: SlotState, batch: PackedBatch
+    student: TrainableStudent, mesh: Mesh, frozen: Params | None, state: SlotState, batch: PackedBatch
 ) -> tuple[SlotState, Metrics]:
     """One optimizer step of one trial; `batch` has a leading microbatch axis."""
     seed = dropout_seed(state.hyper.seed, state.step)
@@ -187,6 +187,9 @@ def _advance(
         return _total_loss(student, params, part, seed) / labels
 
     loss, gradients = _summed(jax.value_and_grad(share_of_loss), state.params, batch)
+    if mesh.size > mesh.shape["trial"]:  # gradients travel to where the weights are, and not weights and moments to them
+        places = params_shardings(mesh, student.sharding_rules, gradients)
+        gradients = jax.lax.with_sharding_constraint(gradients, places)
     updates, moments = transformation(state.hyper, state.step).update(gradients, state.moments, state.params)
     tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
@@ -242,7 +245,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     build = _builder(student)
 
     def over_slots(state: SlotState, batch: PackedBatch, frozen: Params | None) -> tuple[SlotState, Metrics]:
-        advance = functools.partial(_advance, student, frozen)
+        advance = functools.partial(_advance, student, mesh, frozen)
 
         def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
             return jax.lax.cond(state.live, advance, lambda state, _: _idle(state), state, batch)
