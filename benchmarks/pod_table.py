@@ -3,8 +3,8 @@
     python benchmarks/pod_table.py                       # all of it: hours on two cores
     python benchmarks/pod_table.py gpt2 --topology v5e:4x4
 
-Figures are added to benchmarks/pod_table.json as they come, and the page's table is written from it. Each row is the train
-step alone, of a slot batch of 8 records (the paper's) or as many as the mesh shares, each 192 tokens, 96 of them labels.
+Figures are added to benchmarks/pod_table.json as they come, and the page's table is written from it. Each row is the
+train step alone, of the records a slot that it says, each of 192 tokens, 96 of them labels, two to a row.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STUDENTS: dict[str, dict[str, Any]] = {  # as the published configs
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a student is laid over a pod: chips a trial, slots a trial's chips hold, records a slot, what is recomputed."""
+    """How a student is laid over a pod: chips a trial, slots that those hold, records a slot, what is recomputed."""
 
     chips: int = 1
     slots: int = 1
@@ -90,9 +90,7 @@ def row(name: str, topology: str, layout: Layout) -> dict[str, Any]:
     decoder = student.kind == "decoder"
     parts = (RECORD,) if decoder else (LABELS, RECORD - LABELS)
     rows = -(-layout.records // (2 * layout.chips)) * layout.chips
-    shape = BatchShape(
-        rows, 2 * parts[0], layout.records * LABELS, layout.records, 0 if decoder else 2 * parts[1]
-    )
+    shape = BatchShape(rows, 2 * parts[0], layout.records * LABELS, layout.records, 0 if decoder else 2 * parts[1])
     slots = mesh.shape["trial"] * layout.slots
     setup = Setup(student, mesh, slots, "vmap", Hyper.of(TrainSettings(), 1000), shape)
     peak = peak_flops([place.devices[0]], "bfloat16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -168,15 +169,15 @@ def compile_(
     label_tokens: Annotated[int, typer.Option(min=1, help="Of those, the rationale's and answer's.")] = 96,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The recipe's programs for a pod that is not here: memory, talk between chips, the most it can reach, what fits."""
+    """The recipe's programs for a pod that is not here: memory, talk between chips, speed at most, what fits."""
     from ftcot_jax.config import load_recipe
     from ftcot_jax.stages import compile as stage
 
     loaded, trials = load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])])
     values, text, fits = stage.compile_recipe(loaded, trials, topology, record_tokens, label_tokens)
-    print(stage.compile_text(values, text, as_json))
+    print(json.dumps(values, indent=1) if as_json else text)
     if not fits:
-        raise FtcotError(f"{topology}: a program does not fit the devices' memory; {values['advice'][0]}")
+        raise FtcotError(f"{topology}: {values['too_much']}; {values['advice'][0]}")
 
 
 @bench_app.command("generate")

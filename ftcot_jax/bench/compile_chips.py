@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -79,10 +80,8 @@ def find_topology(name: str) -> Topology:
 
 def _cpus(count: int) -> list[Any]:
     """Virtual devices of this machine's CPU; they must be asked for before jax starts."""
-    try:
+    with contextlib.suppress(RuntimeError):  # jax has started: there are as many as there are
         jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # jax has started: there are as many as there are
-        pass
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise FtcotError(

@@ -254,7 +254,7 @@ def _collectives(
     arrays = instruction.arrays
     started = instruction.opcode.endswith("-start")
     if started and kind != "all-reduce":  # (operands, results, ...)
-        arrays = arrays[1 : 2] if kind == "collective-permute" else arrays[len(arrays) // 2 :]
+        arrays = arrays[1:2] if kind == "collective-permute" else arrays[len(arrays) // 2 :]
     payload = float(sum(array.bytes for array in arrays))
     groups = groups_of(instruction, math.prod(axes.values()))
     size = max(map(len, groups), default=1)

@@ -164,15 +164,21 @@ def as_json(figures: Figures) -> dict[str, Any]:
     }
 
 
+def too_much(figures: Figures) -> str:
+    """Says of a program without room how much it lacks."""
+    room = figures.room or 0.0
+    atleast = "at least " if figures.memory is None else ""
+    return (
+        f"the {figures.name} needs {atleast}{figures.needed / GIB:.2f} GiB a device and {room / GIB:.2f} are there: "
+        f"{atleast}{(figures.needed - room) / GIB:.2f} too much"
+    )
+
+
 def as_lines(figures: Figures) -> list[str]:
     """The figures for a person."""
     over = "" if figures.room is None else f" of {figures.room / GIB:.2f}"
     if figures.memory is None or figures.cost is None:
-        room = figures.room or 0.0
-        return [
-            f"{figures.name}: DOES NOT FIT: the compiler stopped at {figures.needed / GIB:.2f} GiB, "
-            f"{(figures.needed - room) / GIB:.2f} GiB more than the {room / GIB:.2f} there are"
-        ]
+        return [f"{figures.name}: DOES NOT FIT: {too_much(figures)}"]
     memory, cost = figures.memory, figures.cost
     parts = ", ".join(f"{name} {value / GIB:.3f}" for name, value in dataclasses.asdict(memory).items())
     verdict = "" if figures.fits else f": DOES NOT FIT, {(figures.needed - (figures.room or 0)) / GIB:.2f} too much"

@@ -152,7 +152,9 @@ class Program:
     def aliased(self) -> set[int]:
         """Numbers of the arguments whose memory a result takes over."""
         start = self.head.find("input_output_alias={")
-        return {int(number) for number in re.findall(r": \((\d+), ", _braces(self.head, start))} if start >= 0 else set()
+        return (
+            {int(number) for number in re.findall(r": \((\d+), ", _braces(self.head, start))} if start >= 0 else set()
+        )
 
     def runs(self) -> Iterator[tuple[str, Instruction, float]]:
         """Every instruction that starts work of its own, with its computation and how often it runs.
@@ -248,10 +250,7 @@ def _element(computation: Computation, loop: Instruction, number: int) -> str | 
 
 
 def _instruction(name: str, text: str, root: bool) -> Instruction:
-    if text.startswith("("):
-        shape = _parentheses(text, 0)
-    else:
-        shape = text.split(" ", 1)[0]
+    shape = _parentheses(text, 0) if text.startswith("(") else text.split(" ", 1)[0]
     found = _OPCODE.search(text, len(shape))
     assert found is not None, text[:200]
     arguments = _parentheses(text, found.end() - 1)

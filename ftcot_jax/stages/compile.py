@@ -1,10 +1,9 @@
-"""``ftcot compile``: a recipe's programs for devices that need not be here, and what to change where they do not fit."""
+"""``ftcot compile``: a recipe's programs for devices that need not be here, and what to change if they do not fit."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from etils import epath
 from ftcot_jax.artifacts import Store
 from ftcot_jax.bench.compile_advice import advise
 from ftcot_jax.bench.compile_chips import Topology, find_topology
-from ftcot_jax.bench.compile_figures import Figures, as_json, as_lines, figures_of
+from ftcot_jax.bench.compile_figures import Figures, as_json, as_lines, figures_of, too_much
 from ftcot_jax.bench.compile_programs import Setup
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
@@ -111,15 +110,24 @@ def compile_recipe(
     columns = max(64, 1 << (length - 1).bit_length())
     found = [figures("train step", setup.step())]
     if batches.largest != batches.usual:
-        found.append(figures("train step of the largest batch", dataclasses.replace(setup, shape=batches.largest).step()))
+        found.append(
+            figures("train step of the largest batch", dataclasses.replace(setup, shape=batches.largest).step())
+        )
     found.append(figures("slot refill", setup.refill()))
-    found.append(figures(f"decode step, {first.evaluate.batch_rows} rows a slot", setup.decode(_rows(first, shares), columns)))
+    found.append(
+        figures(f"decode step, {first.evaluate.batch_rows} rows a slot", setup.decode(_rows(first, shares), columns))
+    )
     fits = all(one.fits for one in found)
     head = _head(setup, place, batches)
     bound = _bound(setup, found[0], batches, peak)
-    tips = [] if place.chip is None else advise(
-        dataclasses.replace(setup, shape=batches.largest), found[1] if batches.largest != batches.usual else found[0],
-        lambda other: figures("train step", other.step()),
+    tips = (
+        []
+        if place.chip is None
+        else advise(
+            dataclasses.replace(setup, shape=batches.largest),
+            found[1] if batches.largest != batches.usual else found[0],
+            lambda other: figures("train step", other.step()),
+        )
     )
     values = {
         **head,
@@ -127,6 +135,7 @@ def compile_recipe(
         "bound": bound,
         "advice": tips,
         "fits": fits,
+        "too_much": "; ".join(too_much(one) for one in found if not one.fits),
     }
     return values, _text(values, found), fits
 
@@ -150,7 +159,9 @@ def _jobs(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Job]:
     if "://" in recipe.folder or not epath.Path(recipe.folder).exists():
         return []
     try:
-        return pools([job for job in prepare(_Looking(epath.Path(recipe.folder).absolute(), _silent), specs) if job.trains])[0]
+        return pools(
+            [job for job in prepare(_Looking(epath.Path(recipe.folder).absolute(), _silent), specs) if job.trains]
+        )[0]
     except FtcotError:  # some stage has not been there yet
         return []
 
@@ -205,6 +216,9 @@ def _assumed(recipe: Recipe, student: Student, shares: int, record_tokens: int, 
     """From the batch settings, for records of one length."""
     if not 0 < label_tokens < record_tokens:
         raise UsageError(f"--label-tokens {label_tokens}: must be below --record-tokens {record_tokens}")
+    if record_tokens > student.context_length:
+        label_tokens = max(1, label_tokens * student.context_length // record_tokens)
+        record_tokens = student.context_length
     batch, micro = recipe.train.batch, recipe.train.microbatches
     decoder = student.kind == "decoder"
     parts = (record_tokens,) if decoder else (label_tokens, record_tokens - label_tokens + 1)
@@ -227,7 +241,13 @@ def _assumed(recipe: Recipe, student: Student, shares: int, record_tokens: int, 
     source = f"no records yet: assumed are {record_tokens} tokens each, {label_tokens} of them labels"
     ones = np.ones(examples, int)
     return Batches(
-        shape, shape, np.stack([ones * part for part in parts], 1), ones * label_tokens, 2000, 2000 * record_tokens, source
+        shape,
+        shape,
+        np.stack([ones * part for part in parts], 1),
+        ones * label_tokens,
+        2000,
+        2000 * record_tokens,
+        source,
     )
 
 
@@ -283,26 +303,22 @@ def _text(values: dict[str, Any], found: Sequence[Figures]) -> str:
     batch = values["batch"]
     source = f" and {batch['source_length']}" if batch["source_length"] else ""
     lines = [
-        f"{values['topology']}: {values['devices']} x {values['device_kind']}; mesh: {mesh}; {values['slots']} slots "
-        f"({values['executor']}); jax {values['jax']}, {values['compiler']}",
-        f"batch of a slot: {batch['rows']} rows of {batch['length']}{source} tokens, room for {batch['labels']} labels, "
-        f"{batch['microbatches']} microbatches ({values['lengths']})",
+        f"{values['topology']}: {values['devices']} x {values['device_kind']}; mesh: {mesh}; "
+        f"{values['slots']} slots ({values['executor']}); jax {values['jax']}, {values['compiler']}",
+        f"batch of a slot: {batch['rows']} rows of {batch['length']}{source} tokens, "
+        f"room for {batch['labels']} labels, {batch['microbatches']} microbatches ({values['lengths']})",
         "",
     ]
     for one in found:
         lines += as_lines(one)
     if (bound := values["bound"]) is not None:
         lines.append(
-            f"the step's arithmetic: {bound['compiled_flops'] / 1e12:.3f} TFLOP compiled, {bound['model_flops'] / 1e12:.3f} "
-            f"needed by the model's real tokens: {bound['compiled_over_model']:.3f} times (padding, masked attention, remat)"
+            f"the step's arithmetic: {bound['compiled_flops'] / 1e12:.3f} TFLOP compiled, "
+            f"{bound['model_flops'] / 1e12:.3f} needed by the model's real tokens: "
+            f"{bound['compiled_over_model']:.3f} times (padding, masked attention, remat)"
         )
         if "mfu_at_most" in bound:
             lines.append(
                 f"at best: MFU {100 * bound['mfu_at_most']:.1f}%, {bound['examples_per_second_at_most']:.0f} examples/s"
             )
     return "\n".join([*lines, *(f"advice: {tip}" for tip in values["advice"])])
-
-
-def compile_text(values: dict[str, Any], text: str, as_json_text: bool) -> str:
-    """What the command prints."""
-    return json.dumps(values, indent=1) if as_json_text else text

@@ -16,7 +16,7 @@ from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
-from ftcot_jax.training.slots import empty_slots, refill, take
+from ftcot_jax.training.slots import empty_slots, refill, refill_slot, take
 from ftcot_jax.training.step import make_train_step, new_state
 from ftcot_jax.training.trial import Trial
 from tests.training.slot_runs import run_slots, student_of
