@@ -171,6 +171,7 @@ def compile_(
 ) -> None:
     """The recipe's programs for a pod that is not here: memory, talk between chips, speed at most, what fits."""
     from ftcot_jax.config import load_recipe
+    from ftcot_jax.errors import FtcotError
     from ftcot_jax.stages import compile as stage
 
     loaded, trials = load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])])

@@ -109,7 +109,7 @@ def figures_of(
     except DoesNotFit as error:
         return Figures(name, time.monotonic() - began, None, error.needed, error.room, None, None, None)
     seconds = time.monotonic() - began
-    memory, cost = Memory.of(compiled), cost_of(Program.parse(compiled.as_text()), axes)
+    memory, cost = Memory.of(compiled), cost_of(Program.parse(compiled.as_text() or ""), axes)
     roofline = None
     if chip is not None and peak is not None:
         roofline = Roofline(cost.flops / peak, cost.bytes / chip.bandwidth, cost.wire / chip.interconnect)
@@ -136,8 +136,8 @@ def grouped(collectives: tuple[Collective, ...]) -> list[tuple[str, str, float, 
         total[0] += one.count
         total[1] += one.count * one.wire
         total[2] += one.count * one.wire * one.overlapped
-    rows = [(kind, axes, *total) for (kind, axes), total in sums.items()]
-    return sorted(rows, key=lambda row: -row[3])  # type: ignore[return-value]
+    rows = [(kind, axes, total[0], total[1], total[2]) for (kind, axes), total in sums.items()]
+    return sorted(rows, key=lambda row: -row[3])
 
 
 def as_json(figures: Figures) -> dict[str, Any]:

@@ -97,7 +97,9 @@ class Setup:
         table = DeviceTable(self._everywhere((self.tokens,)), *[self._everywhere((self.records,))] * 4)
         slots, count = self.slots, self.shape.examples
         parts = StepBatch.empty(self.shape).start.shape[-1]
-        planned = StepBatch(*map(self._everywhere, ((slots, count), (slots, count), (slots, count, parts))))
+        planned: Any = cast(Any, StepBatch)(
+            *map(self._everywhere, ((slots, count), (slots, count), (slots, count, parts)))
+        )
         step: Any = make_train_step(self.student, self.mesh, self.executor)
         return cast(jax.stages.Lowered, step.lower(self._state(), table, planned, self.shape, self._frozen()))
 
@@ -113,10 +115,12 @@ class Setup:
         """A chunk of decoding by all slots' students, `rows` texts each of up to `columns` tokens."""
         student, slots = self.student, self.slots
         mesh = self.mesh if self.mesh.size > 1 else None
-        weights: Weights = _result(lay_out.lower(student, self._state().params, self._frozen()))
+        shards = self.mesh.shape["trial"]
+        local_TxK = self._everywhere((shards, slots // shards))
+        weights: Weights = _result(lay_out.lower(student, self._state().params, self._frozen(), local_TxK))
         prompt_columns = columns if student.kind == "encoder_decoder" else 0
         cache = _result(new_cache.lower(student, mesh, slots, rows, columns, prompt_columns), self.mesh)
-        writing = Rows(*(self._everywhere((slots, rows), kind) for kind in (*[jnp.int32] * 3, jnp.uint32)))
+        writing = cast(Any, Rows)(*(self._everywhere((slots, rows), kind) for kind in (*[jnp.int32] * 3, jnp.uint32)))
         scalar = self._everywhere(())
         return decode_chunk.lower(student, mesh, weights, cache, writing, scalar, scalar, None, STEPS)
 

@@ -21,8 +21,9 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Planner
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.stages.groups import slots as slots_of
 from ftcot_jax.stages.place import Place
-from ftcot_jax.stages.train import pool_executor, pool_slots, pools
+from ftcot_jax.stages.train import executor_of, groups
 from ftcot_jax.stages.trials import PAPER_EXAMPLES, Job, prepare
 from ftcot_jax.students.fused_attention import require_platform
 from ftcot_jax.students.load import load_student
@@ -84,7 +85,7 @@ def compile_recipe(
     first, mesh = trained[0].recipe, make_mesh(trained[0].recipe.mesh, place.devices)
     student, settings, group = _student(first), first.train, _jobs(recipe, trained)
     require_platform(student.compute.attention, place.platform, mesh.size)
-    slots = pool_slots(settings, len(group) or len(trained), mesh)
+    slots = slots_of(settings, len(group) or len(trained), mesh.size, mesh.shape["trial"], place.platform)
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
     if group:
         batches = _from_records(group, student, shares, slots)
@@ -94,7 +95,7 @@ def compile_recipe(
         student,
         mesh,
         slots,
-        pool_executor(settings, mesh),
+        executor_of(settings, place.platform),
         Hyper.of(settings, settings.steps or 1000),
         batches.usual,
         batches.records,
@@ -159,9 +160,8 @@ def _jobs(recipe: Recipe, specs: Sequence[TrialRecipe]) -> list[Job]:
     if "://" in recipe.folder or not epath.Path(recipe.folder).exists():
         return []
     try:
-        return pools(
-            [job for job in prepare(_Looking(epath.Path(recipe.folder).absolute(), _silent), specs) if job.trains]
-        )[0]
+        jobs = prepare(_Looking(epath.Path(recipe.folder).absolute(), _silent), specs)
+        return next(iter(groups(jobs).values()))
     except FtcotError:  # some stage has not been there yet
         return []
 
