@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -156,6 +157,28 @@ def export(
     from ftcot_jax.stages import export as stage
 
     print(stage.export(source, overrides or [], trial, to, dtype, int(shard_gb * 1e9)))
+
+
+@app.command("compile")
+def compile_(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    topology: Annotated[str, typer.Option(help="A pod's chip and shape, as v5e:16x16; or cpu:8, gpu:8.")] = "v5e:4x4",
+    out: Out = None,
+    record_tokens: Annotated[int, typer.Option(min=2, help="Of a record, where the run has none yet.")] = 192,
+    label_tokens: Annotated[int, typer.Option(min=1, help="Of those, the rationale's and answer's.")] = 96,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The recipe's programs for a pod that is not here: memory, talk between chips, speed at most, what fits."""
+    from ftcot_jax.config import load_recipe
+    from ftcot_jax.errors import FtcotError
+    from ftcot_jax.stages import compile as stage
+
+    loaded, trials = load_recipe(recipe, [*(overrides or []), *([] if out is None else [f"out={out}"])])
+    values, text, fits = stage.compile_recipe(loaded, trials, topology, record_tokens, label_tokens)
+    print(json.dumps(values, indent=1) if as_json else text)
+    if not fits:
+        raise FtcotError(f"{topology}: {values['too_much']}; {values['advice'][0]}")
 
 
 @bench_app.command("generate")

@@ -43,7 +43,7 @@ def test_every_data_command(shared: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_pages_name_commands_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pages = ("api_students.md", "evaluation.md", "../README.md")
+    pages = ("api_students.md", "evaluation.md", "tpu_compile.md", "../README.md")
     text = "".join((PAGES / page).read_text() for page in pages)
     commands = sorted(set(re.findall(r"`?ftcot ([a-z-]+) ", text)))
     assert {"api-student", "sample", "run", "train"} <= set(commands)

@@ -29,6 +29,7 @@ from ftcot_jax.training.metric_log import read_metrics
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.reporting import Elsewhere, metrics_file
 from ftcot_jax.training.settings import TrainSettings
+from ftcot_jax.training.step import Executor
 from ftcot_jax.training.trial import Gate, Look, Looked, Trial
 
 METRICS = "metrics.jsonl"
@@ -87,7 +88,7 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
     settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
     options = PoolOptions(
         slots=slots(settings, len(jobs), mesh.size, mesh.shape["trial"], jax.default_backend()),
-        executor=_executor(settings),
+        executor=executor_of(settings, jax.default_backend()),
         checkpoints=settings.checkpoints,
         folder=folder,
         board=place.local / "tensorboard",
@@ -147,10 +148,11 @@ def _meter(student: Student, mesh: Mesh, settings: TrainSettings) -> Meter | Non
     return Meter(StepFlops.of(student.shapes_by_path, head), peak)
 
 
-def _executor(settings: TrainSettings) -> Any:
+def executor_of(settings: TrainSettings, backend: str) -> Executor:
+    """How the slots are computed: as asked, or as suits devices of this kind."""
     if settings.slot_executor != "auto":
         return settings.slot_executor
-    return "map" if jax.default_backend() == "cpu" else "vmap"
+    return "map" if backend == "cpu" else "vmap"
 
 
 class _Bucket(Elsewhere):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
@@ -142,13 +143,32 @@ def scan_layers(
     graphdef, weights = nnx.split(stack)
 
     def step(carry: Carry, layer: tuple[Any, Any]) -> tuple[Carry, Output]:
-        return apply(nnx.merge(graphdef, layer[0]), carry, layer[1])
+        return apply(nnx.merge(graphdef, layer[0]), rows_apart(carry), layer[1])
 
     if remat != "none":
         saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
         # A scan keeps the backward pass's recomputation apart from the forward pass by itself.
         step = jax.checkpoint(step, prevent_cse=False, policy=saved)
     return jax.lax.scan(step, carry, (weights, per_layer))
+
+
+ROW_AXES = ("data", "fsdp")
+
+
+def rows_apart(activations: Any) -> Any:
+    """Keeps rows of activations on the devices that have them: those along the mesh's `data` and `fsdp`.
+
+    Weights are spread over `fsdp` too, by their width. Left alone, XLA may spread activations by their width as the
+    weights are, put every row on every device and sum up in each layer; like this, it gathers each layer's weights.
+    Nothing is done outside of `jax.sharding.use_abstract_mesh` of a mesh with these axes.
+
+    Args:
+      activations: pytree of (rows, ...).
+    """
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    if math.prod(sizes.get(axis, 1) for axis in ROW_AXES) == 1:
+        return activations
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec(ROW_AXES)), activations)
 
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

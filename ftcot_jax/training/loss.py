@@ -13,6 +13,11 @@ import jax
 import jax.numpy as jnp
 
 CHUNK = 64
+"""Label tokens come in multiples of this."""
+
+# The gradient of the projection is read and written once a chunk, which on an accelerator takes longer than the
+# arithmetic of a short chunk (benchmarks/LOG.md).
+_SIZES = (256, 192, 128, CHUNK)
 
 
 def label_loss(hidden_MxE: jax.Array, head_VxE: jax.Array, label_M: jax.Array, weight_M: jax.Array) -> jax.Array:
@@ -47,7 +52,7 @@ def _forward(
         logits, log_total = _logits(hidden_C, head)
         total = total + _loss(logits, log_total, label_C, weight_C)
         error_CxV = jnp.exp(logits - log_total[:, None]) * weight_C[:, None]
-        error_CxV = error_CxV.at[jnp.arange(label_C.size), label_C].add(-weight_C)
+        error_CxV = jnp.where(_is_label(label_C, logits), error_CxV - weight_C[:, None], error_CxV)
         error_CxV = error_CxV.astype(hidden_C.dtype)
         head_grad = head_grad + jnp.einsum("cv,ce->ve", error_CxV, hidden_C, preferred_element_type=jnp.float32)
         return (total, head_grad), jnp.einsum("cv,ve->ce", error_CxV, head).astype(hidden_C.dtype)
@@ -71,7 +76,8 @@ _chunked.defvjp(_forward, _backward)
 
 
 def _split(hidden: jax.Array, label: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return hidden.reshape(-1, CHUNK, hidden.shape[-1]), label.reshape(-1, CHUNK), weight.reshape(-1, CHUNK)
+    size = next(size for size in _SIZES if label.size % size == 0)
+    return hidden.reshape(-1, size, hidden.shape[-1]), label.reshape(-1, size), weight.reshape(-1, size)
 
 
 def _logits(hidden_CxE: jax.Array, head_VxE: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -81,5 +87,10 @@ def _logits(hidden_CxE: jax.Array, head_VxE: jax.Array) -> tuple[jax.Array, jax.
 
 @functools.partial(jax.named_call, name="label_loss")
 def _loss(logits_CxV: jax.Array, log_total_C: jax.Array, label_C: jax.Array, weight_C: jax.Array) -> jax.Array:
-    picked = jnp.take_along_axis(logits_CxV, label_C[:, None], axis=-1)[:, 0]
+    picked = jnp.sum(jnp.where(_is_label(label_C, logits_CxV), logits_CxV, 0), axis=-1)
     return jnp.sum((log_total_C - picked) * weight_C)
+
+
+def _is_label(label_C: jax.Array, logits_CxV: jax.Array) -> jax.Array:
+    """(C, V) bool. Compared and not indexed: where the vocabulary is spread over devices, each has its own part."""
+    return jax.lax.broadcasted_iota(jnp.int32, logits_CxV.shape, 1) == label_C[:, None]

@@ -140,3 +140,15 @@ def _shardings(mesh: Mesh, rules: Rules, tree: Any, leading: tuple[str, ...]) ->
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of (slots, microbatches, rows, length) tokens: slots over `trial`, rows over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec("trial", None, ("data", "fsdp")))
+
+
+def words_apart(head_VxE: jax.Array) -> jax.Array:
+    """Spreads the vocabulary projection's rows over all devices that share a trial.
+
+    A batch's label tokens are few beside the vocabulary: so each device projects them all onto its own words, and what
+    travels is of their size, not the projection's. Nothing is done outside of `jax.sharding.use_abstract_mesh`.
+    """
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    if math.prod(sizes.get(axis, 1) for axis in AXES[1:]) == 1:
+        return head_VxE
+    return jax.lax.with_sharding_constraint(head_VxE, PartitionSpec(AXES[1:]))

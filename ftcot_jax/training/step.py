@@ -21,7 +21,7 @@ from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Kind, StepBatch
 from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
-from ftcot_jax.training.mesh import Rules, batch_sharding, state_shardings
+from ftcot_jax.training.mesh import Rules, batch_sharding, params_shardings, state_shardings, words_apart
 from ftcot_jax.training.optimizer import Hyper, learning_rate, transformation
 
 Params = Any
@@ -148,7 +148,7 @@ def _total_loss(student: TrainableStudent, params: Params, batch: PackedBatch, s
     hidden_RxLxE = _hidden(student, params, batch, seed)
     hidden_MxE = hidden_RxLxE.reshape(-1, hidden_RxLxE.shape[-1])[batch.label_at]
     with jax.default_matmul_precision("float32"):  # as inside the student: float32 means float32 everywhere
-        return label_loss(hidden_MxE, student.head(params), batch.label, batch.label_weight)
+        return label_loss(hidden_MxE, words_apart(student.head(params)), batch.label, batch.label_weight)
 
 
 def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed: jax.Array | None) -> jax.Array:
@@ -175,7 +175,7 @@ def _hidden(student: TrainableStudent, params: Params, batch: PackedBatch, seed:
 
 
 def _advance(
-    student: TrainableStudent, frozen: Params | None, state: SlotState, batch: PackedBatch
+    student: TrainableStudent, mesh: Mesh, frozen: Params | None, state: SlotState, batch: PackedBatch
 ) -> tuple[SlotState, Metrics]:
     """One optimizer step of one trial; `batch` has a leading microbatch axis."""
     seed = dropout_seed(state.hyper.seed, state.step)
@@ -187,6 +187,11 @@ def _advance(
         return _total_loss(student, params, part, seed) / labels
 
     loss, gradients = _summed(jax.value_and_grad(share_of_loss), state.params, batch)
+    if (
+        mesh.size > mesh.shape["trial"]
+    ):  # gradients travel to where the weights are, and not weights and moments to them
+        places = params_shardings(mesh, student.sharding_rules, gradients)
+        gradients = jax.lax.with_sharding_constraint(gradients, places)
     updates, moments = transformation(state.hyper, state.step).update(gradients, state.moments, state.params)
     tokens = [(rows.segments > 0).sum() for rows in (batch.text, batch.source) if rows is not None]
     metrics = Metrics(
@@ -242,14 +247,14 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
     build = _builder(student)
 
     def over_slots(state: SlotState, batch: PackedBatch, frozen: Params | None) -> tuple[SlotState, Metrics]:
-        advance = functools.partial(_advance, student, frozen)
+        advance = functools.partial(_advance, student, mesh, frozen)
 
         def one(state: SlotState, batch: PackedBatch) -> tuple[SlotState, Metrics]:
             return jax.lax.cond(state.live, advance, lambda state, _: _idle(state), state, batch)
 
         slots, shards = state.step.shape[0], mesh.shape["trial"]
         if executor == "vmap" or slots == shards > 1:
-            return jax.vmap(one)(state, batch)
+            return jax.vmap(one, spmd_axis_name="trial")(state, batch)
         if slots == 1:  # a map over one slot would copy its whole state in and out
             only = advance(*jax.tree.map(lambda leaf: leaf[0], (state, batch)))
             return jax.tree.map(lambda leaf: leaf[None], only)
@@ -259,7 +264,7 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
         turns = jax.tree.map(
             lambda leaf: jnp.moveaxis(leaf.reshape(shards, slots // shards, *leaf.shape[1:]), 1, 0), (state, batch)
         )
-        done = jax.lax.map(lambda pair: jax.vmap(one)(*pair), turns)
+        done = jax.lax.map(lambda pair: jax.vmap(one, spmd_axis_name="trial")(*pair), turns)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0).reshape(slots, *leaf.shape[2:]), done)
 
     @functools.partial(jax.jit, static_argnames="shape", donate_argnames="state")
@@ -270,7 +275,8 @@ def make_train_step(student: TrainableStudent, mesh: Mesh, executor: Executor) -
         if mesh.size > 1:
             text, source = jax.lax.with_sharding_constraint((batch.text, batch.source), batch_sharding(mesh))
             batch = batch._replace(text=text, source=source)
-        state, metrics = over_slots(state, batch, frozen)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # the student's layers and the loss look at it
+            state, metrics = over_slots(state, batch, frozen)
         if mesh.size > 1:
             state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, student.sharding_rules, state))
         return state, metrics

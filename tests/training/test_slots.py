@@ -16,7 +16,7 @@ from ftcot_jax.training.mesh import make_mesh
 from ftcot_jax.training.optimizer import Hyper
 from ftcot_jax.training.pool import Pool, PoolOptions
 from ftcot_jax.training.settings import CheckpointSettings, MeshSettings, TrainSettings
-from ftcot_jax.training.slots import empty_slots, refill, take
+from ftcot_jax.training.slots import empty_slots, refill, refill_slot, take
 from ftcot_jax.training.step import make_train_step, new_state
 from ftcot_jax.training.trial import Trial
 from tests.training.slot_runs import run_slots, student_of
@@ -106,11 +106,11 @@ GRID: list[dict[str, Any]] = [
 
 
 def test_one_program_serves_a_grid_of_hyper_parameters(tmp_path: Path) -> None:
-    before = refill._cache_size()
+    before = refill_slot._cache_size()
     pool, recorder = pool_of(tmp_path, GRID)
     assert len(recorder.done) == len(GRID)
     assert pool._step._cache_size() == 1  # type: ignore[attr-defined]
-    assert refill._cache_size() <= before + 2  # slots as they are made, and as a step returns them
+    assert refill_slot._cache_size() <= before + 2  # slots as they are made, and as a step returns them
     ends = [np.asarray(recorder.done[f"trial{number}"]["query"]) for number in range(len(GRID))]
     assert all(np.abs(one - STUDENT.init(number)["query"]).max() > 1e-4 for number, one in enumerate(ends))
 

@@ -1,0 +1,149 @@
+"""What the compiled programs must and must not contain, on eight devices of this CPU.
+
+A failure names what to look at. Where a change is meant, change the expectation together with docs/tpu_compile.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from ftcot_jax.bench.compile_cost import Cost
+from ftcot_jax.bench.compile_hlo import Program
+from ftcot_jax.bench.compile_programs import Setup
+from ftcot_jax.training.flops import StepFlops
+from ftcot_jax.training.slots import refill, take
+from tests.bench.hlo_cases import compiled, kinds, setup, tiny
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "trial": {"trial": 8, "slots": 16},
+    "trial-map": {"trial": 8, "slots": 16, "executor": "map"},
+    "data": {"data": 8},
+    "fsdp": {"fsdp": 8},
+    "tensor": {"tensor": 8},
+    "trial-fsdp": {"trial": 2, "fsdp": 4, "slots": 4},
+}
+
+
+@functools.cache
+def step(layout: str) -> tuple[Setup, Program, Cost]:
+    made = setup(jax.devices("cpu"), **LAYOUTS[layout])
+    return (made, *compiled(made.step(), made))
+
+
+def weight_bytes(setup: Setup) -> int:
+    """Of one student's float32 weights."""
+    return sum(4 * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(setup.student.shapes))
+
+
+def told(cost: Cost) -> str:
+    rows = sorted(cost.collectives, key=lambda one: -one.count * one.wire)
+    return "; ".join(f"{one.count:.0f} {one.kind} over {one.axes}, {one.wire:.0f} B, from {one.where}" for one in rows)
+
+
+@pytest.mark.parametrize("layout", ["trial", "trial-map"])
+def test_students_over_the_trial_axis_never_talk(layout: str) -> None:
+    cost = step(layout)[2]
+    assert not cost.collectives, f"look at how the step indexes or reshapes the slot axis: {told(cost)}"
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_nothing_travels_between_trials(layout: str) -> None:
+    cost = step(layout)[2]
+    across = [one for one in cost.collectives if "trial" in one.axes]
+    assert not across, f"look at the constraints inside vmap (spmd_axis_name) of training/step.py: {told(cost)}"
+
+
+def test_data_parallel_sums_each_gradient_once_and_little_else() -> None:
+    made, _, cost = step("data")
+    reduced = sum(one.count * one.payload for one in cost.collectives if one.kind in ("all-reduce", "reduce-scatter"))
+    whole = weight_bytes(made)
+    assert 0.5 * whole < reduced < 1.5 * whole, f"gradients of {whole} B are summed once a step: {told(cost)}"
+    gathered = sum(one.count * one.payload for one in cost.collectives if one.kind == "all-gather")
+    vocabulary = 4 * made.student.shapes["embed"].size
+    assert gathered < 2.5 * vocabulary, f"only the vocabulary's gradient is gathered: look at _advance: {told(cost)}"
+
+
+def test_fsdp_gathers_weights_and_never_spreads_activations_by_width() -> None:
+    made, _, cost = step("fsdp")
+    whole = weight_bytes(made)
+    assert {"all-gather", "collective-permute"} & set(kinds(cost)), f"weights are gathered: {told(cost)}"
+    # Forward, backward and the gradients' sum; with the vocabulary's part, which travels as activations.
+    assert cost.wire < 6 * whole, f"look at rows_apart and words_apart: {cost.wire:.0f} B of {whole} B: {told(cost)}"
+    assert made.mesh.shape["fsdp"] == 8
+    plain = step("trial")[2].flops / 2  # two slots a device, each the whole of this batch
+    assert cost.flops < 1.1 * plain / 8, "each device computes its own rows only: look at rows_apart"
+
+
+def test_tensor_parallel_sums_activations_and_gathers_no_weights() -> None:
+    made, _, cost = step("tensor")
+    largest = max(4 * int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(made.student.shapes["layers"]))
+    assert "all-reduce" in kinds(cost), told(cost)
+    in_layers = [one for one in cost.collectives if one.kind == "all-gather" and one.count > 1]
+    assert all(one.payload < largest for one in in_layers), f"look at the family's sharding_rules: {told(cost)}"
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_no_float64_and_no_call_to_the_host(layout: str) -> None:
+    program = step(layout)[1]
+    wide = [one.name for one in program if any(array.dtype in ("f64", "c128") for array in one.arrays)]
+    assert not wide, f"float64 at {wide[:3]}: a numpy scalar or a missing dtype"
+    calls = [one for one in program if one.opcode in ("infeed", "outfeed", "send", "recv")]
+    calls += [one for one in program if one.opcode == "custom-call" and "callback" in one.rest]
+    assert not calls, f"the step waits for the host at {calls[0].name}: a debug print or io_callback was left in"
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_the_state_is_changed_in_place(layout: str) -> None:
+    made, program, _ = step(layout)
+    leaves = jax.tree.leaves(made._state())
+    changed = {number for number, leaf in enumerate(leaves) if leaf.ndim > 1}
+    lost = [(number, leaves[number].shape) for number in sorted(changed - program.aliased)]
+    assert not lost, f"donated but copied: {lost[:3]}; an output's sharding or dtype differs from its input's"
+
+
+@pytest.mark.parametrize("layout", ["trial", "data", "fsdp", "trial-fsdp"])
+def test_refilling_a_slot_leaves_others_where_they_are(layout: str) -> None:
+    made = setup(jax.devices("cpu"), **LAYOUTS[layout])
+    program, cost = compiled(made.refill(), made)
+    across = [one for one in cost.collectives if "trial" in one.axes]
+    assert not across, f"look at training/slots.py: an index into the sharded slot axis gathers it: {told(cost)}"
+    assert len(program.aliased) == len(jax.tree.leaves(made._state())), "the other slots are copied, not kept"
+
+
+def test_taking_a_slot_moves_one_student() -> None:
+    made = setup(jax.devices("cpu"), trial=8, slots=16)
+    cost = compiled(made.take(), made)[1]
+    assert cost.wire < 2.1 * weight_bytes(made), f"look at training/slots.py: {told(cost)}"
+
+
+def test_spread_slots_are_filled_and_taken_bit_for_bit() -> None:
+    mesh = setup(jax.devices("cpu"), trial=8).mesh
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("trial"))
+    values = {"w": np.array([-0.0, np.nan, np.inf, 1e-40], np.float32), "live": np.array(True), "step": np.int32(-7)}
+    slots = {
+        name: jax.device_put(np.stack([np.full_like(value, number) for number in range(16)]), place)
+        for name, value in values.items()
+    }
+    before = jax.tree.map(np.asarray, slots)
+    filled: Any = refill(slots, 5, values)  # type: ignore[arg-type]
+    for name, value in values.items():
+        np.testing.assert_array_equal(np.delete(np.asarray(filled[name]), 5, 0), np.delete(before[name], 5, 0))
+        assert np.asarray(take(filled, 5)[name]).tobytes() == value.tobytes()
+        assert filled[name].sharding.is_equivalent_to(place, filled[name].ndim)
+
+
+@pytest.mark.parametrize("layout", ["trial", "fsdp"])
+def test_counted_arithmetic_is_the_models(layout: str) -> None:
+    """Of the compiled rows and label room, attention unmasked; within 2%."""
+    made, _, cost = step(layout)
+    student, shape = tiny(), made.shape
+    model = StepFlops.of(student.shapes_by_path, jax.eval_shape(student.head, student.shapes).shape)
+    tokens = shape.rows * shape.length
+    expected = model.text * tokens + model.label * shape.labels + model.causal * tokens * shape.length
+    assert cost.flops * made.mesh.size == pytest.approx(made.slots * expected, rel=0.02)
+    assert cost.unknown_loops == 0

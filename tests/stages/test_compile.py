@@ -1,0 +1,102 @@
+"""`ftcot compile` on the devices of this machine: figures, advice and exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftcot_jax.bench.compile_advice import most_slots
+from ftcot_jax.bench.compile_chips import GIB
+from ftcot_jax.bench.compile_figures import Figures, Memory, Roofline, too_much
+from ftcot_jax.cli import main
+
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "task": {"key": "weekday_tracking", "train_questions": 40, "test_questions": 5},
+    "teacher": {"loopback": "weekday_tracking", "diversity": 1},
+    "student": {
+        "scratch": {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+                    "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
+    },
+    "train": {"steps": 4, "batch": {"examples": 8}, "slots": 8},
+    "mesh": {"trial": -1},
+    "evaluate": {"max_length": 64, "batch_rows": 4},
+    "sweep": {"axes": [{"seed": list(range(8))}]},
+}  # fmt: skip
+
+
+def ftcot(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ftcot", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | {"out": str(tmp_path / "run")}))
+    return str(path)
+
+
+def test_before_there_are_records_and_after(
+    recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ftcot(monkeypatch, "compile", recipe, "--topology", "cpu:8", "--json") == 0
+    before = json.loads(capsys.readouterr().out)
+    assert before["lengths"].startswith("no records yet")
+    assert (before["mesh"]["trial"], before["slots"], before["executor"]) == (8, 8, "map")
+    step, refill, decode = before["programs"]
+    assert step["collectives"] == refill["collectives"] == []
+    assert step["flops"] > 0
+    assert step["loops_of_unknown_length"] == 0
+    assert decode["loops_of_unknown_length"] == 1
+    assert 1 <= before["bound"]["compiled_over_model"] < 2
+    assert ftcot(monkeypatch, "tokenize", recipe) == 0
+    capsys.readouterr()
+    assert ftcot(monkeypatch, "compile", recipe, "--topology", "cpu:8") == 0
+    after = capsys.readouterr().out
+    assert "the run's own 40 records" in after or "the run's own 3" in after
+    assert "talk    none" in after
+
+
+@pytest.mark.parametrize(
+    ("topology", "said", "code"),
+    [
+        ("v7x:2x2", "no such chip 'v7x'", 2),
+        ("v5e", "give a chip and its shape", 2),
+        ("cpu:x", "comes how many devices", 2),
+        ("gpu:8", "XLA compiles for GPUs only where they are", 1),
+    ],
+)
+def test_a_wrong_topology_is_one_line(
+    recipe: str,
+    topology: str,
+    said: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ftcot(monkeypatch, "compile", recipe, "--topology", topology) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def figures(needed: float, fits: bool = True) -> Figures:
+    memory = Memory(int(needed), 0, 0, 0, 0) if fits else None
+    return Figures("train step", 1.0, memory, needed, 15.75 * GIB, None, Roofline(1, 2, 3), None)
+
+
+def test_advice_is_a_line_through_two_programs() -> None:
+    assert most_slots({1: figures(3 * GIB), 2: figures(5 * GIB)}) == 7  # 1 + 2 x 7 = 15 of 15.75
+    assert most_slots({4: figures(9 * GIB), 2: figures(5 * GIB)}) == 7
+    assert most_slots({1: figures(3 * GIB), 2: figures(20 * GIB, fits=False)}) is None
+    assert not figures(16 * GIB).fits
+    assert "0.25 too much" in too_much(figures(16 * GIB))
+    assert "at least 18.00 GiB" in too_much(figures(18 * GIB, fits=False))
