@@ -187,9 +187,8 @@ def _advance(
         return _total_loss(student, params, part, seed) / labels
 
     loss, gradients = _summed(jax.value_and_grad(share_of_loss), state.params, batch)
-    if (
-        mesh.size > mesh.shape["trial"]
-    ):  # gradients travel to where the weights are, and not weights and moments to them
+    if mesh.size > mesh.shape["trial"]:
+        # Gradients travel to where the weights are, and not weights and moments to them.
         places = params_shardings(mesh, student.sharding_rules, gradients)
         gradients = jax.lax.with_sharding_constraint(gradients, places)
     updates, moments = transformation(state.hyper, state.step).update(gradients, state.moments, state.params)
