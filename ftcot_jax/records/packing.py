@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SHAPES = 3  # most batch shapes that are compiled, besides the worst case
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class BatchShape:
@@ -183,7 +185,7 @@ def choose_shapes(
     worst_rows: int,
     worst_labels: int,
     examples: int,
-    at_most: int = 3,
+    at_most: int = SHAPES,
     row_multiple: int = 1,
     label_multiple: int = 64,
     microbatches: int = 1,
@@ -223,6 +225,13 @@ def choose_shapes(
         most = _round_up(max(count for level, count in labels.items() if level <= rows), label_multiple)
         shapes.append(dataclasses.replace(worst, rows=rows, labels=min(most, worst.labels)))
     return tuple(sorted({*shapes, worst}))
+
+
+def rows_computed(rows: Sequence[int]) -> int:
+    """Returns how many rows in all are computed for batches that need these, each in its shape of a few."""
+    levels, counts = np.unique(np.asarray(rows), return_counts=True)
+    tops = np.array(_fewest_wasted_rows(levels.tolist(), counts.tolist(), SHAPES))
+    return int((tops[np.searchsorted(tops, levels)] * counts).sum())
 
 
 def fitting_shape(shapes: Sequence[BatchShape], rows: int, labels: int) -> BatchShape:

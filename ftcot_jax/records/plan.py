@@ -7,6 +7,7 @@ resumed under another numpy, on another machine or on another number of hosts se
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from ftcot_jax.records.packing import (
     fitting_shape,
     pack,
     pack_questions,
+    rows_computed,
 )
 from ftcot_jax.records.table import RecordTable
 
@@ -279,7 +281,9 @@ class Planner:
         if len(budgets) > 1:
             raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
         worst_rows = max(budgets.values(), default=examples)
-        room = next(iter(budgets), None) or _cheapest_room(sizes, batches, longest, width, row_multiple * microbatches)
+        room = next(iter(budgets), None) or _cheapest_room(
+            sizes, batches, longest, width, row_multiple * microbatches, length_multiple
+        )
         dealt = [deal_rows(sizes.pack(records, room), sizes.labels[records], microbatches) for records in batches]
         needs = [(packing.rows, most) for packing, most in dealt]
         shapes = choose_shapes(
@@ -334,8 +338,10 @@ class Efficiency(NamedTuple):
 
 # Batches packed beforehand to choose shapes, and afterwards to say how full they were; a whole epoch of a usual set.
 _PLANNED_BATCHES = 1000
-# Row lengths tried, in multiples of the longest record, and how many batches are packed to compare them.
+# Row lengths tried first, in multiples of the longest record; then, around the best of them, ever finer parts of it.
 _ROW_MULTIPLES = (1, 2, 3, 4, 6)
+_FINER = (2, 4, 8)
+# How many batches are packed to compare row lengths.
 _TRIED_BATCHES = 200
 # Attention's part of a token's cost grows with its row. It weighs as much as all the rest at about this many
 # widths: 12 x width^2 multiplications a token and layer against 2 x length x width, and a softmax that is dearer.
@@ -348,23 +354,36 @@ def _spread(count: int, at_most: int) -> range:
 
 
 def _cheapest_room(
-    sizes: Sizes, batches: Sequence[np.ndarray], longest: np.ndarray, width: int, row_multiple: int
+    sizes: Sizes,
+    batches: Sequence[np.ndarray],
+    longest: np.ndarray,
+    width: int,
+    row_multiple: int,
+    length_multiple: int,
 ) -> tuple[int, ...]:
     """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic.
 
-    A batch has a multiple of `row_multiple` rows.
+    A batch has a multiple of `row_multiple` rows, as many as the compiled shape that it needs. Row lengths are
+    multiples of `length_multiple`.
     """
     sample = [batches[number] for number in _spread(len(batches), _TRIED_BATCHES)]
-    candidates = [tuple(room.tolist()) for room in longest * np.array(_multiples(len(longest)))]
 
+    @functools.cache
     def cost(room: tuple[int, ...]) -> float:
         target, *source = room
         row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
         row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
-        return row * sum(-(-sizes.pack(records, room).rows // row_multiple) for records in sample)
+        return row * rows_computed([-(-sizes.pack(records, room).rows // row_multiple) for records in sample])
 
-    return min(candidates, key=cost)
+    rooms = longest * np.array(list(itertools.product(_ROW_MULTIPLES, repeat=len(longest))))
+    best = min((tuple(room.tolist()) for room in rooms), key=cost)
+    for part in _FINER:
+        step = -(-longest // part // length_multiple) * length_multiple
+        moves = np.array(list(itertools.product((0, -1, 1), repeat=len(longest)))) * step
+        while (near := min((_at_least(longest, best + move) for move in moves), key=cost)) != best:
+            best = near
+    return best
 
 
-def _multiples(parts: int) -> list[tuple[int, ...]]:
-    return list(itertools.product(_ROW_MULTIPLES, repeat=parts))
+def _at_least(longest: np.ndarray, room: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.maximum(longest, room).tolist())
