@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ftcot_jax.cli import _explain
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.stage_command import explain
 from ftcot_jax.training import hub
 from ftcot_jax.training.cluster import join
 from ftcot_jax.training.processes import Processes
@@ -71,7 +71,7 @@ def main() -> None:
         run(folder, recorder, trials, 2, told.get("every"), MeshSettings(**told.get("mesh", {})), processes)
         processes.leave()
     except Exception as error:
-        processes.fail(*_explain(error), unexpected=not isinstance(error, FtcotError))
+        processes.fail(*explain(error), unexpected=not isinstance(error, FtcotError))
         raise
 
 

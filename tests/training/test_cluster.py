@@ -284,7 +284,7 @@ def test_the_line_gathers_and_ends_those_who_part(tmp_path: Path) -> None:
 
 STOPPED = """
 import os
-from ftcot_jax.cli import _explain
+from ftcot_jax.stage_command import explain
 from ftcot_jax.training.cluster import join
 processes = join()
 try:
@@ -292,7 +292,7 @@ try:
         os.kill(os.getpid(), 15)
     processes.gather("never")
 except Exception as error:
-    processes.fail(*_explain(error))
+    processes.fail(*explain(error))
 """
 
 
