@@ -67,7 +67,7 @@ class Layout:
     dropout: bool = True
 
 
-# Set by hand: few slots that fit, or as few chips a trial as its weights and moments seem to need. Not shown to be the best.
+# Set by hand: few slots that fit, or as few chips a trial as its state seems to need. Not shown to be the best.
 LAYOUTS: dict[str, Layout] = {
     "gpt2": Layout(slots=2),
     "gpt2-large": Layout(chips=4, records=8),
