@@ -67,7 +67,7 @@ class Layout:
     dropout: bool = True
 
 
-# Chosen by hand from what the compiler said: the most slots that fit, else the fewest chips a trial.
+# Set by hand: few slots that fit, or as few chips a trial as its state seems to need. Not shown to be the best.
 LAYOUTS: dict[str, Layout] = {
     "gpt2": Layout(slots=2),
     "gpt2-large": Layout(chips=4, records=8),

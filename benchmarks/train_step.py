@@ -4,15 +4,19 @@
 
 The reference pads every record to the longest of the whole set, on the left, eight a batch, float32, AdamW of learning
 rate 3e-4 and PyTorch's defaults, loss on label tokens, in Hugging Face's GPT2LMHeadModel. Ours packs the same eight
-records. Steps alternate, each waited for, so that other load on the machine falls on both. Without a checkpoint the
-weights are random, at GPT-2's 124M shape. Needs the parity extra (PyTorch).
+records. Each has a process of its own (in one, the threads and the memory of one slow the other down), both with large
+pages, as `ftcot` begins. Steps alternate, each waited for, so that other load on the machine falls on both. Without a
+checkpoint the weights are random, at GPT-2's 124M shape. Needs the parity extra (PyTorch).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -119,6 +123,60 @@ def ours(folder: Path, table: RecordTable, data: TrialData, steps: int, dropout:
     return step, seconds
 
 
+class Side:
+    """One of the two, in a process of its own that takes the records of a step by a line and answers by a line."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.train_step",
+            *sys.argv[1:],
+            "--side",
+            name,
+            "--folder",
+            str(folder),
+        ]
+        environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.compiling = float(self._answer()["seconds"])
+
+    def step(self, records: np.ndarray) -> tuple[float, float]:
+        """The loss, and the seconds it took."""
+        assert self._process.stdin is not None
+        print(json.dumps(records.tolist()), file=self._process.stdin, flush=True)
+        answer = self._answer()
+        return answer["loss"], answer["seconds"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("a side ended before its time; its own message is above")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+def be_a_side(arguments: argparse.Namespace, table: RecordTable, data: TrialData) -> None:
+    """What the process of one side does."""
+    if arguments.side == "reference":
+        step, compiling = reference(arguments.folder, table, arguments.dropout), 0.0
+    else:
+        step, compiling = ours(arguments.folder, table, data, arguments.steps, arguments.dropout)
+    print(json.dumps({"seconds": compiling}), flush=True)
+    for line in sys.stdin:
+        records, began = np.array(json.loads(line)), time.monotonic()
+        loss = step(records)
+        print(json.dumps({"loss": loss, "seconds": time.monotonic() - began}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--completions", type=Path, required=True, help="the authors' JSON of MultiArith rationales")
@@ -130,27 +188,29 @@ def main() -> None:
         "--dropout", action="store_true", help="both with the model's dropout; their losses then differ"
     )
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--side", choices=("reference", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
     table = read_records(arguments)
     data = TrialData(np.arange(len(table)), seed=0, batch_examples=BATCH)
+    if arguments.side:
+        be_a_side(arguments, table, data)
+        return
+    losses, seconds = [], []
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.checkpoint or Path(scratch)
         if arguments.checkpoint is None:
             write_gpt2(folder)
-        theirs = reference(folder, table, arguments.dropout)
-        our_step, compiling = ours(folder, table, data, arguments.steps, arguments.dropout)
-    losses, seconds = [], []
+        sides = [Side(name, folder) for name in ("reference", "ours")]
     for number in range(arguments.steps):
-        records = data.at(number)
-        rows = []
-        for step in (theirs, our_step):
-            began = time.monotonic()
-            loss = step(records)
-            rows.append((loss, time.monotonic() - began))
+        rows = [side.step(data.at(number)) for side in sides]
         losses.append([row[0] for row in rows])
         seconds.append([row[1] for row in rows])
         print(f"step {number}: {rows[0][1]:.2f} s and {rows[1][1]:.2f} s, losses {rows[0][0]:.5f} and {rows[1][0]:.5f}")
+    for side in sides:
+        side.close()
+    compiling = sides[1].compiling
     result = {"compile_seconds": compiling, "losses": losses, "seconds": seconds, "records": len(table)}
     print(f"{len(table)} records, longest {table.lengths.max()}, mean {table.lengths.mean():.0f} tokens; ", end="")
     print(f"ours compiled in {compiling:.0f} s; the first step's losses differ by {abs(np.diff(losses[0]))[0]:.1e}")
