@@ -24,6 +24,7 @@ def ftcot(*words: str) -> None:
     assert not ended.value.code
 
 
+@pytest.mark.slow
 def test_every_report_command_and_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("RECIPE.yaml").write_text(TINY.replace("{seed: [1, 2]}", "{seed: [1]}").replace("steps: 12", "steps: 2"))

@@ -28,6 +28,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "trial-fsdp": {"trial": 2, "fsdp": 4, "slots": 4},
 }
 
+# Layouts whose programs are held to the same by the slow suite.
+SLOW = ("trial-map", "tensor", "trial-fsdp")
+ALL = [pytest.param(layout, marks=pytest.mark.slow if layout in SLOW else ()) for layout in LAYOUTS]
+
 
 @functools.cache
 def step(layout: str) -> tuple[Setup, Program, Cost]:
@@ -45,13 +49,13 @@ def told(cost: Cost) -> str:
     return "; ".join(f"{one.count:.0f} {one.kind} over {one.axes}, {one.wire:.0f} B, from {one.where}" for one in rows)
 
 
-@pytest.mark.parametrize("layout", ["trial", "trial-map"])
+@pytest.mark.parametrize("layout", ALL[:2])
 def test_students_over_the_trial_axis_never_talk(layout: str) -> None:
     cost = step(layout)[2]
     assert not cost.collectives, f"look at how the step indexes or reshapes the slot axis: {told(cost)}"
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", ALL)
 def test_nothing_travels_between_trials(layout: str) -> None:
     cost = step(layout)[2]
     across = [one for one in cost.collectives if "trial" in one.axes]
@@ -79,6 +83,7 @@ def test_fsdp_gathers_weights_and_never_spreads_activations_by_width() -> None:
     assert cost.flops < 1.1 * plain / 8, "each device computes its own rows only: look at rows_apart"
 
 
+@pytest.mark.slow
 def test_tensor_parallel_sums_activations_and_gathers_no_weights() -> None:
     made, _, cost = step("tensor")
     largest = max(4 * int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(made.student.shapes["layers"]))
@@ -87,7 +92,7 @@ def test_tensor_parallel_sums_activations_and_gathers_no_weights() -> None:
     assert all(one.payload < largest for one in in_layers), f"look at the family's sharding_rules: {told(cost)}"
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", ALL)
 def test_no_float64_and_no_call_to_the_host(layout: str) -> None:
     program = step(layout)[1]
     wide = [one.name for one in program if any(array.dtype in ("f64", "c128") for array in one.arrays)]
@@ -97,7 +102,7 @@ def test_no_float64_and_no_call_to_the_host(layout: str) -> None:
     assert not calls, f"the step waits for the host at {calls[0].name}: a debug print or io_callback was left in"
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", ALL)
 def test_the_state_is_changed_in_place(layout: str) -> None:
     made, program, _ = step(layout)
     leaves = jax.tree.leaves(made._state())
@@ -106,7 +111,7 @@ def test_the_state_is_changed_in_place(layout: str) -> None:
     assert not lost, f"donated but copied: {lost[:3]}; an output's sharding or dtype differs from its input's"
 
 
-@pytest.mark.parametrize("layout", ["trial", "data", "fsdp", "trial-fsdp"])
+@pytest.mark.parametrize("layout", [one for one in ALL if one.values[0] not in ("trial-map", "tensor")])
 def test_refilling_a_slot_leaves_others_where_they_are(layout: str) -> None:
     made = setup(jax.devices("cpu"), **LAYOUTS[layout])
     program, cost = compiled(made.refill(), made)

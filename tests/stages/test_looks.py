@@ -42,6 +42,7 @@ def best(folder: Path) -> dict[str, Any]:
     return {trial["name"]: trial["epoch"] for trial in json.loads((folder / "report" / "trials.json").read_text())}
 
 
+@pytest.mark.slow
 def test_four_slots_on_eight_devices(
     one_by_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_four_slots_on_eight_devices(
     assert written(tmp_path) == ours
 
 
+@pytest.mark.slow
 def test_adapters_of_four_slots_share_their_base(one_by_one: Path, tmp_path: Path) -> None:
     base = next(one_by_one.glob("artifacts/student-*/student"))
     how = ["train.epochs=2", "train.learning_rate=3.0e-2", "sweep.axes=[{seed: [1, 4]}]", "evaluate.every_epochs=1"]

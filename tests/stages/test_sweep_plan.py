@@ -147,6 +147,7 @@ def test_time_follows_arithmetic_devices_and_price(own: Path) -> None:
     assert "30% of the peak" in one.as_text()
 
 
+@pytest.mark.slow
 def test_plan_says_what_training_then_does(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

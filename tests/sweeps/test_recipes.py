@@ -102,6 +102,7 @@ def test_the_papers_settings_on_data_of_ones_own(nothing_here: Path) -> None:
     assert (trial.questions, trial.asked, trial.records, trial.steps) == (1, 1, (1, "exact"), (20, "exact"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(TRIALS) - {"main_openai"}))
 def test_recipes_are_planned_with_the_shared_data(
     name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
