@@ -304,8 +304,7 @@ def write_atomically(path: epath.Path, text: str) -> None:
         with reaching(path, writing=True):
             path.write_text(text, encoding="utf-8")
         return
-    partial = (
-        path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
-    )  # of many machines, whose processes are all no. 1
+    # Not the process's number: in containers on a shared disk all of them may be number 1.
+    partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

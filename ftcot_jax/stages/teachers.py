@@ -15,8 +15,8 @@ from ftcot_jax.stages.place import Place
 from ftcot_jax.sweeps.table import Table
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.teacher.completion import Completion, read_completions
-from ftcot_jax.teacher.ledger import dollars_paid
 from ftcot_jax.teacher.money import price_of, price_table, prompt_tokens
+from ftcot_jax.teacher.paid import dollars_paid
 from ftcot_jax.teacher.settings import Price
 
 
