@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ftcot_jax.bench_commands import bench_app
 from ftcot_jax.data_commands import data_app
 from ftcot_jax.errors import UsageError
 from ftcot_jax.stage_command import explain, run_stage
@@ -26,7 +27,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(sweep_app, name="sweep")
-bench_app = typer.Typer(help="What this machine does, measured.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
 Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
@@ -179,35 +179,6 @@ def compile_(
     print(json.dumps(values, indent=1) if as_json else text)
     if not fits:
         raise FtcotError(f"{topology}: {values['too_much']}; {values['advice'][0]}")
-
-
-@bench_app.command("generate")
-def bench_generate(
-    completions: Annotated[str, typer.Argument(help="CompletionDataset JSON: questions, and how long to write.")],
-    student: Annotated[str | None, typer.Option(help="Checkpoint; default: GPT-2 124M's shape, random.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder of the random student's tokenizer.")] = None,
-    prompts: Annotated[int, typer.Option(min=1, help="How many questions, evenly spaced.")] = 96,
-    rows: Annotated[int, typer.Option(min=1, help="Texts that ours writes at a time.")] = 32,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of ours and theirs.")] = 3,
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of both.")] = "float32",
-    runaways: Annotated[bool, typer.Option(help="Also with one text in twenty that never stops.")] = False,
-    alone: Annotated[bool, typer.Option("--alone", help="Ours only, without transformers.")] = False,
-) -> None:
-    """Prompts and tokens a second, beside transformers' generate on the same weights and prompts."""
-    from ftcot_jax.bench.generate import bench_generate as measure
-
-    measure(
-        completions,
-        checkpoint=student,
-        tokenizer=tokenizer,
-        prompts=prompts,
-        rows=rows,
-        repeats=repeats,
-        dtype=dtype,
-        runaways=runaways,
-        alone=alone,
-        say=lambda line: print(line, flush=True),
-    )
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -12,11 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from ftcot_jax.bench.machine import Machine
 from ftcot_jax.bench.transformers_writer import TransformersWriter
-from ftcot_jax.bench.writing_work import Work, needed_arithmetic, published_work, spread, with_runaways
+from ftcot_jax.bench.writing_work import (
+    Work,
+    needed_arithmetic,
+    needed_seconds,
+    published_work,
+    spread,
+    with_runaways,
+)
 from ftcot_jax.errors import UsageError
 from ftcot_jax.generation.generate import generate
 from ftcot_jax.students.load import load_student
@@ -25,7 +32,6 @@ from ftcot_jax.students.settings import StudentSettings
 from ftcot_jax.students.student import Student
 
 RUNAWAY_EVERY = 20
-_SIDE = 2048
 
 Writer = Callable[[Work], tuple[list[list[int]], float]]
 
@@ -89,7 +95,9 @@ def bench_generate(
     if runaways:
         cases["one in twenty never stops"] = with_runaways(work, student, RUNAWAY_EVERY)
     for name, case in cases.items():
-        figures["cases"][name] = _measure(student, case, ours, theirs, repeats, functools.partial(_say_of, say, name))
+        figures["cases"][name] = _measure(
+            student, case, rows, ours, theirs, repeats, functools.partial(_say_of, say, name)
+        )
     say(json.dumps(figures))
     return figures
 
@@ -116,30 +124,43 @@ def _our_writer(student: Student, params: Any, rows: int) -> Writer:
 
 
 def _measure(
-    student: Student, work: Work, ours: Writer, theirs: Writer | None, repeats: int, say: Callable[[str], None]
+    student: Student,
+    work: Work,
+    rows: int,
+    ours: Writer,
+    theirs: Writer | None,
+    repeats: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     needed = needed_arithmetic(student, work)
     say(f"{len(work.prompts)} prompts, {work.tokens} tokens to write, {needed / 1e12:.2f} TFLOP needed")
     texts, first = ours(work)
-    our_seconds, their_seconds, limits, equal = [], [], [], None
+    our_seconds, their_seconds, machines, equal = [], [], [], None
     for turn in range(repeats):
-        limits.append(matmul_limit(student.compute.dtype))
+        machines.append(Machine.measure(student.compute.dtype))
         our_seconds.append(ours(work)[1])
         if theirs is not None:
             their_texts, seconds = theirs(work)
             their_seconds.append(seconds)
             equal = sum(one == other for one, other in zip(texts, their_texts, strict=True))
         say(f"turn {turn + 1}: ours {our_seconds[-1]:.1f} s" + (f", theirs {seconds:.1f} s" if theirs else ""))
-    limit, best = max(limits), min(our_seconds)
+    best = min(our_seconds)
+    machine = dataclasses.replace(
+        machines[0], flops=max(one.flops for one in machines), bandwidth=max(one.bandwidth for one in machines)
+    )
+    least = needed_seconds(student, work, rows, machine)
     speeds = [work.tokens / seconds for seconds in our_seconds]
     say(f"ours: {spread(speeds)} tokens/s, {len(work.prompts) / best:.2f} prompts/s at best; first run {first:.1f} s")
     speed = needed / best
-    say(f"ours: {speed / 1e9:.1f} GFLOP/s of needed arithmetic, {speed / limit:.0%} of a large product's")
+    say(f"ours: {speed / 1e9:.1f} GFLOP/s of needed arithmetic, {speed / machine.flops:.0%} of a large product's")
+    say(f"ours: {least / best:.0%} of what {machine} allows")
     figures: dict[str, Any] = {
         "prompts": len(work.prompts),
         "tokens": work.tokens,
         "needed_flop": needed,
-        "limit_flop_per_second": limit,
+        "limit_flop_per_second": machine.flops,
+        "limit_bytes_per_second": machine.bandwidth,
+        "least_seconds": least,
         "our_seconds": our_seconds,
         "our_first_seconds": first,
     }
@@ -150,16 +171,3 @@ def _measure(
         say(f"{equal} of {len(texts)} texts are equal")
         figures |= {"their_seconds": their_seconds, "ratios": ratios, "equal_texts": equal}
     return figures
-
-
-def matmul_limit(dtype: str) -> float:
-    """Floating-point operations a second of a large matrix product, the best of five: the machine's limit."""
-    a, b = (jnp.asarray(np.random.default_rng(n).normal(size=(_SIDE, _SIDE)), dtype) for n in range(2))
-    product = jax.jit(jnp.matmul)
-    product(a, b).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        product(a, b).block_until_ready()
-        seconds.append(time.perf_counter() - began)
-    return 2 * _SIDE**3 / min(seconds)

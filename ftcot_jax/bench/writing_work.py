@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from ftcot_jax.bench.machine import Machine
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.students.student import Student
 from ftcot_jax.tasks.templates import get_template
@@ -77,16 +78,48 @@ def needed_arithmetic(student: Student, work: Work) -> float:
     Two for each weight of a linear map and token read or written, two for each number of the vocabulary projection
     and token written, and attention over the tokens there are. The last token written is not read.
     """
+    return sum(_arithmetic(student, work))
+
+
+def needed_seconds(student: Student, work: Work, rows: int, machine: Machine) -> float:
+    """What the work takes at least on a machine that writes so many texts at a time.
+
+    Reading prompts is bound by arithmetic. A step that writes one token of each row needs its arithmetic, reads all
+    weights and the keys and values before each row, and takes what the slower of the two does; the steps are as few
+    as if every row always wrote.
+    """
+    reading, writing = _arithmetic(student, work)
+    weights, head = _weights(student)
+    size = np.dtype(student.compute.activations).itemsize
+    cache = jax.eval_shape(lambda: student.empty_cache(1, 1))
+    column = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(cache)) * size
+    before = sum(
+        length * len(prompt) + length * (length - 1) / 2
+        for prompt, length in zip(work.prompts, work.lengths, strict=True)
+    )
+    steps = max(work.tokens / rows, max(work.lengths))
+    return reading / machine.flops + machine.seconds(writing, steps * (weights + head) * size + before * column)
+
+
+def _weights(student: Student) -> tuple[int, int]:
+    """Numbers in the linear maps that every token meets, and in the vocabulary projection."""
     shapes = student.shapes_by_path
-    weights = sum(int(np.prod(leaf.shape)) for path, leaf in shapes.items() if path.endswith("/kernel"))
-    head = int(np.prod(next(leaf.shape for path, leaf in shapes.items() if path == "embed")))
+    maps = sum(int(np.prod(leaf.shape)) for path, leaf in shapes.items() if path.endswith("/kernel"))
+    return maps, int(np.prod(next(leaf.shape for path, leaf in shapes.items() if path == "embed")))
+
+
+def _arithmetic(student: Student, work: Work) -> tuple[float, float]:
+    """Of reading all prompts but their last tokens, and of writing."""
+    weights, head = _weights(student)
     cache = jax.eval_shape(lambda: student.empty_cache(1, 1))
     attended = len(cache.layers) * student.config.num_attention_heads * cache.layers[0].keys.shape[-1]
-    total = 0.0
+    reading = writing = 0.0
     for prompt, length in zip(work.prompts, work.lengths, strict=True):
-        read = len(prompt) + length - 1
-        total += 2 * weights * read + 2 * head * length + 4 * attended * read * (read + 1) / 2
-    return total
+        before, read = len(prompt) - 1, len(prompt) + length - 1
+        reading += 2 * weights * before + 4 * attended * before * (before + 1) / 2
+        writing += 2 * weights * length + 2 * head * length
+        writing += 4 * attended * (read * (read + 1) - before * (before + 1)) / 2
+    return reading, writing
 
 
 def spread(values: Sequence[float]) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ftcot_jax.bench.generate import bench_generate
-from ftcot_jax.bench.writing_work import Work, needed_arithmetic, published_work, with_runaways
+from ftcot_jax.bench.machine import Machine
+from ftcot_jax.bench.writing_work import Work, needed_arithmetic, needed_seconds, published_work, with_runaways
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.students.student import Student
 from ftcot_jax.teacher.completion import Completion, write_completions
@@ -38,6 +39,29 @@ def test_arithmetic_is_counted_by_hand(written: Callable[[str], Student]) -> Non
         by_hand += 2 * weights + 4 * layers * width * (token + 1)
     by_hand += 3 * 2 * config.vocab_size * width
     assert needed_arithmetic(student, Work([[1] * 5], [3])) == by_hand
+
+
+def test_the_bound_is_of_arithmetic_or_of_bytes(written: Callable[[str], Student]) -> None:
+    student, config = written("gpt2"), written("gpt2").config
+    work = Work([[1] * 5, [1] * 9], [3, 7])
+    slow_memory = Machine("one", "float32", flops=1e30, bandwidth=1.0)
+    weights = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner)
+    weights += config.vocab_size * config.n_embd
+    kept = 2 * config.n_layer * config.n_embd  # keys and values of a token
+    before = sum(range(5, 8)) + sum(range(9, 16))  # tokens that each one written looks back at
+    # Of four rows two write: the steps are those of the longer text.
+    assert needed_seconds(student, work, 4, slow_memory) == pytest.approx(4 * (7 * weights + kept * before))
+    assert needed_seconds(student, work, 1, slow_memory) == pytest.approx(4 * (10 * weights + kept * before))
+    slow_products = Machine("one", "float32", flops=1.0, bandwidth=1e30)
+    assert needed_seconds(student, work, 1, slow_products) == pytest.approx(needed_arithmetic(student, work))
+
+
+def test_the_machine_is_measured() -> None:
+    machine = Machine.measure("float32")
+    assert machine.flops > 1e9
+    assert machine.bandwidth > 1e8
+    assert machine.seconds(machine.flops, 0) == machine.seconds(0, machine.bandwidth) == 1.0
+    assert "GFLOP/s and " in str(machine)
 
 
 def test_one_in_so_many_runs_to_the_limit(written: Callable[[str], Student]) -> None:
