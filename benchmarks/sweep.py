@@ -1,12 +1,12 @@
 """A sweep in one pool beside the same trials run one process each, on the quickstart's task and student.
 
-    python -m benchmarks.sweep --out DIR [--seeds 3] [--steps 400]
+    python -m benchmarks.sweep --out DIR [--arms 6] [--seeds 3] [--steps 400] [--compile-each]
 
-Eighteen trials: answers only and Fine-tune-CoT with D = 1, 2, 4, 8, 16, three seeds each. First all of them by one
-`ftcot run`, which ends with the report; then each by a `ftcot sweep run` of its own in a folder of its own, one after
-another. Both begin with no compiled program; those run alone share what is compiled from then on, as they do on one
-machine. Both sides' accuracies are compared, trial by trial: a trial alone is packed into other shapes, so they are
-equal to rounding only.
+Eighteen trials: answers only and Fine-tune-CoT with D = 1, 2, 4, 8, 16, three seeds each; fewer arms, fewer trials.
+First all of them by one `ftcot run`, which ends with the report; then each by a `ftcot sweep run` of its own in a folder
+of its own, one after another. Both begin with no compiled program; those run alone share what is compiled from then on,
+as they do on one machine with a compile cache, or with --compile-each share nothing. Both sides' accuracies are compared,
+trial by trial: a trial alone is packed into other shapes, so they are equal to rounding only.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ ARMS = {"answers only": None, "CoT D=1": 1, "CoT D=2": 2, "CoT D=4": 4, "CoT D=8
 RECIPE = Path(__file__).parents[1] / "ftcot_jax" / "recipes" / "quickstart.yaml"
 
 
-def overrides(seeds: int, steps: int) -> list[str]:
-    """The quickstart with D up to 16."""
-    templates = ["ft_token" if degree is None else "ft_cot_token" for degree in ARMS.values()]
-    arms = {"arm": list(ARMS), "template": templates, "select.diversity": list(ARMS.values())}
+def overrides(names: list[str], seeds: int, steps: int) -> list[str]:
+    """The quickstart with these arms."""
+    degrees = [ARMS[name] for name in names]
+    templates = ["ft_token" if degree is None else "ft_cot_token" for degree in degrees]
+    arms = {"arm": names, "template": templates, "select.diversity": degrees}
     axes = [arms, {"seed": list(range(31, 31 + seeds))}]
     return ["name=d_sweep", "teacher.diversity=16", f"train.steps={steps}", f"sweep.axes={json.dumps(axes)}"]
 
@@ -63,12 +64,15 @@ def steps_compiled(cache: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+    parser.add_argument("--arms", type=int, default=len(ARMS), choices=range(1, len(ARMS) + 1), help="the first of them")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--compile-each", action="store_true", help="trials alone share no compiled program")
     arguments = parser.parse_args()
     if arguments.out.exists():
         sys.exit(f"{arguments.out} is there already; give another --out")
-    given = overrides(arguments.seeds, arguments.steps)
+    names = list(ARMS)[: arguments.arms]
+    given = overrides(names, arguments.seeds, arguments.steps)
     pool, caches = arguments.out / "pool", arguments.out / "compiled"
     together = ftcot(["run"], given, pool, caches / "pool")
     print(
@@ -77,10 +81,11 @@ def main() -> None:
     )
     folders, alone = [], 0.0
     for seed in range(31, 31 + arguments.seeds):
-        for arm in ARMS:
+        for arm in names:
             folders.append(arguments.out / f"alone-{len(folders)}")
             only = json.dumps({"arm": arm, "seed": seed})
-            seconds = ftcot(["sweep", "run"], [*given, f"sweep.only={only}"], folders[-1], caches / "alone")
+            cache = caches / (folders[-1].name if arguments.compile_each else "alone")
+            seconds = ftcot(["sweep", "run"], [*given, f"sweep.only={only}"], folders[-1], cache)
             alone += seconds
             print(f"{arm}, seed {seed}, alone: {seconds:.1f} s", flush=True)
     ours, theirs = accuracies(pool), accuracies(*folders)
