@@ -3,10 +3,10 @@
     python -m benchmarks.sweep --out DIR [--arms 6] [--seeds 3] [--steps 400] [--compile-each]
 
 Eighteen trials: answers only and Fine-tune-CoT with D = 1, 2, 4, 8, 16, three seeds each; fewer arms, fewer trials.
-First all of them by one `ftcot run`, which ends with the report; then each by a `ftcot sweep run` of its own in a folder
-of its own, one after another. Both begin with no compiled program; those run alone share what is compiled from then on,
-as they do on one machine with a compile cache, or with --compile-each share nothing. Both sides' accuracies are compared,
-trial by trial: a trial alone is packed into other shapes, so they are equal to rounding only.
+First all of them by one `ftcot run`, which ends with the report; then each by a `ftcot sweep run` of its own in a
+folder of its own, one after another. Both begin with no compiled program; those run alone share what is compiled from
+then on, as they do on one machine with a compile cache, or with --compile-each share nothing. Both sides' accuracies
+are compared, trial by trial: a trial alone is packed into other shapes, so they are equal to rounding only.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def steps_compiled(cache: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
-    parser.add_argument("--arms", type=int, default=len(ARMS), choices=range(1, len(ARMS) + 1), help="the first of them")
+    parser.add_argument("--arms", type=int, default=len(ARMS), choices=range(1, len(ARMS) + 1), help="how many")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--compile-each", action="store_true", help="trials alone share no compiled program")
