@@ -18,15 +18,6 @@ def run(*words: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_client_is_faster_than_the_openai_package() -> None:
-    """Of processor time, which other work on the machine does not take; the goal is 5, and 10 is usual."""
-    said = run("throughput", "--requests", "3000", "--rounds", "1")
-    ratios = [float(ratio) for ratio in re.findall(r"ours / AsyncOpenAI ([\d.]+)", said)]
-    assert len(ratios) == 2
-    assert ratios[1] > 4
-
-
-@pytest.mark.slow
 def test_memory_stays_small_and_a_ledger_is_resumed() -> None:
     peak = re.search(r"peak memory (\d+) MB", run("memory", "--seconds", "3"))
     assert peak is not None

@@ -1,14 +1,17 @@
 """A server that answers every POST with the same bytes, faster than any client under test can ask.
 
-Run as a program it pins itself to a core, prints its port, and serves until its standard input closes.
+Run as a program it keeps to one core, prints its port, and serves until its standard input closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 
 _MODELS = json.dumps({"data": [{"id": "teacher", "max_model_len": 4096}]}).encode()
 _RATIONALE = " He starts with 5 apples and buys 3 more, so there are 5 + 3 = 8 of them, and 2 are eaten. So 8 - 2 = 6."
@@ -22,6 +25,25 @@ def completion_body(choices: int) -> bytes:
     usage = {"prompt_tokens": 40, "completion_tokens": 30 * choices, "total_tokens": 40 + 30 * choices}
     head = {"id": "cmpl-0123456789", "object": "text_completion", "created": 1, "model": "teacher"}
     return json.dumps({**head, "choices": rows, "usage": usage}).encode()
+
+
+@contextlib.contextmanager
+def canned_server(choices: int) -> Iterator[str]:
+    """Serves answers of so many choices on the first core, in a process of its own; yields the base URL."""
+    command = [sys.executable, "-m", "ftcot_jax.bench.canned_server", str(choices)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        finally:
+            process.stdin.close()
+
+
+def keep_to_core(place: int) -> None:
+    """Keeps this process to the first core (0) or the last one (-1) of those it may use, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})
 
 
 class CannedProtocol(asyncio.Protocol):
@@ -60,6 +82,5 @@ async def _serve(choices: int) -> None:
 
 
 if __name__ == "__main__":
-    choices_asked, core = int(sys.argv[1]), int(sys.argv[2])
-    os.sched_setaffinity(0, {core})
-    asyncio.run(_serve(choices_asked))
+    keep_to_core(0)
+    asyncio.run(_serve(int(sys.argv[1])))
