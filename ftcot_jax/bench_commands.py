@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from ftcot_jax.bench.record_road import Wanted
 
 JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all figures there too.")]
 
@@ -67,3 +70,60 @@ def bench_sample(
         json_file=json_file,
         say=lambda line: print(line, flush=True),
     )
+
+
+@bench_app.command("records")
+def bench_records(
+    files: Annotated[list[str], typer.Argument(help="CompletionDataset JSON files.")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder of a tokenizer, for a student of GPT-2's shape.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe: its student, template, records and batch.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Times each file is taken, as if it were so much longer.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Times the whole road is gone, after a first to warm up.")] = 5,
+    folder: Annotated[str, typer.Option(help="Where the records lie meanwhile: its disk counts.")] = ".",
+    json_file: JsonFile = None,
+) -> None:
+    """From completions to batches: texts and tokens a second of each stage, beside its limit. Seconds."""
+    from ftcot_jax.bench.record_road import Wanted
+    from ftcot_jax.bench.records import bench_records as measure
+    from ftcot_jax.errors import UsageError
+    from ftcot_jax.students.load import load_student
+    from ftcot_jax.students.settings import StudentSettings
+    from ftcot_jax.tasks.templates import get_template
+
+    if (tokenizer is None) == (recipe is None):
+        raise UsageError("bench records: give --tokenizer or --recipe, one of the two")
+    if recipe is None:
+        settings = StudentSettings(scratch={"model_type": "gpt2"}, tokenizer=tokenizer)
+        wanted = Wanted(load_student(settings), get_template("ft_cot_token"))
+    else:
+        wanted = _wanted(recipe)
+    measure(
+        files,
+        wanted,
+        copies=copies,
+        repeats=repeats,
+        folder=folder,
+        json_file=json_file,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def _wanted(recipe: str) -> Wanted:
+    """Who trains by a recipe's first trial."""
+    from ftcot_jax.bench.record_road import Wanted
+    from ftcot_jax.config import load_recipe
+    from ftcot_jax.errors import UsageError
+    from ftcot_jax.students.load import load_student
+    from ftcot_jax.tasks.load import load_task
+    from ftcot_jax.tasks.templates import get_template
+
+    first = load_recipe(recipe)[1][0].recipe
+    if first.chat:
+        raise UsageError(f"{recipe}: a student that is asked by chat is not measured; set chat=false in a copy")
+    own = first.own_student
+    words = load_task(first.task).vocabulary if own.scratch is not None and own.tokenizer is None else None
+    student = load_student(own, words or None)
+    records = first.records.model_copy(update={"too_long": "drop"})
+    return Wanted(student, get_template(first.template, student.kind), first.scoring, records, first.train.batch)
