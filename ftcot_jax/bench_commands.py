@@ -25,6 +25,7 @@ def bench_generate(
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of both.")] = "float32",
     runaways: Annotated[bool, typer.Option(help="Also with one text in twenty that never stops.")] = False,
     alone: Annotated[bool, typer.Option("--alone", help="Ours only, without transformers.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Prompts and tokens a second, beside transformers' generate on the same weights and prompts."""
     from ftcot_jax.bench.generate import bench_generate as measure
@@ -39,6 +40,7 @@ def bench_generate(
         dtype=dtype,
         runaways=runaways,
         alone=alone,
+        json_file=json_file,
         say=lambda line: print(line, flush=True),
     )
 

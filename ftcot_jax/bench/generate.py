@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import json
+import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +14,10 @@ from typing import Any, Literal
 import jax
 
 from ftcot_jax.bench.machine import Machine
+from ftcot_jax.bench.table import Row, Spread, check_writable, publish
 from ftcot_jax.bench.transformers_writer import TransformersWriter
-from ftcot_jax.bench.writing_work import (
-    Work,
-    needed_arithmetic,
-    needed_seconds,
-    published_work,
-    spread,
-    with_runaways,
-)
+from ftcot_jax.bench.usage import Usage, device_peak_bytes, measure
+from ftcot_jax.bench.writing_work import Work, needed_arithmetic, needed_seconds, published_work, with_runaways
 from ftcot_jax.errors import UsageError
 from ftcot_jax.generation.generate import generate
 from ftcot_jax.students.load import load_student
@@ -33,7 +27,7 @@ from ftcot_jax.students.student import Student
 
 RUNAWAY_EVERY = 20
 
-Writer = Callable[[Work], tuple[list[list[int]], float]]
+Writer = Callable[[Work], list[list[int]]]
 
 
 def bench_generate(
@@ -47,12 +41,14 @@ def bench_generate(
     dtype: Literal["float32", "bfloat16"],
     runaways: bool,
     alone: bool,
+    json_file: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measures and says it line by line; returns all figures as JSON values.
 
-    Ours and theirs take turns, so that what else the machine does meets both. A first run of each, which compiles,
-    is left out and reported. Texts differ by ties at most; how many are equal is reported.
+    Ours and theirs take turns, so that what else the machine does meets both. A first run of ours, which compiles, is
+    left out and reported, and so is a first batch of theirs. Texts differ by ties at most; how many are equal is
+    reported. Memory is the process's, which holds the weights of both; alone, of ours.
 
     Args:
       completions: CompletionDataset JSON: questions, and the rationales whose lengths the texts have.
@@ -64,12 +60,14 @@ def bench_generate(
       dtype: of the arithmetic, in both.
       runaways: also measure with one text in twenty that never stops.
       alone: leave `transformers` out.
+      json_file: receives the figures.
       say: receives lines.
 
     Raises:
       UsageError: neither checkpoint nor tokenizer is given, or the student has an encoder.
       FtcotError: too few questions.
     """
+    check_writable(json_file)
     if (checkpoint is None) == (tokenizer is None):
         raise UsageError("bench generate: give --student, or --tokenizer for one of GPT-2's shape with random weights")
     scratch = None if checkpoint else {"model_type": "gpt2"}
@@ -80,7 +78,13 @@ def bench_generate(
         raise UsageError(f"bench generate: {checkpoint} is an encoder-decoder; the benchmark is of decoders")
     params = student.init(jax.random.key(0)) if checkpoint is None else student.load()
     work = published_work(student, completions, prompts)
-    figures: dict[str, Any] = {"device": jax.devices()[0].device_kind, "dtype": dtype, "rows": rows, "cases": {}}
+    figures: dict[str, Any] = {
+        "command": "bench generate",
+        "device": jax.devices()[0].device_kind,
+        "dtype": dtype,
+        "rows": rows,
+        "cases": {},
+    }
     ours, theirs = _our_writer(student, params, rows), None
     if alone or importlib.util.find_spec("torch") is None:
         say("transformers: left out" if alone else "transformers: left out, the parity extra is not installed")
@@ -94,12 +98,12 @@ def bench_generate(
     cases = {"published lengths": work}
     if runaways:
         cases["one in twenty never stops"] = with_runaways(work, student, RUNAWAY_EVERY)
+    table: list[Row] = []
     for name, case in cases.items():
-        figures["cases"][name] = _measure(
-            student, case, rows, ours, theirs, repeats, functools.partial(_say_of, say, name)
-        )
-    say(json.dumps(figures))
-    return figures
+        found = _measure(student, case, rows, ours, theirs, repeats, functools.partial(_say_of, say, name))
+        figures["cases"][name] = found
+        table += case_rows(name, found, "transformers" if theirs else None)
+    return publish(figures | {"device_peak_bytes": device_peak_bytes(), "rows": table}, json_file, say)
 
 
 def _say_of(say: Callable[[str], None], name: str, line: str) -> None:
@@ -107,8 +111,7 @@ def _say_of(say: Callable[[str], None], name: str, line: str) -> None:
 
 
 def _our_writer(student: Student, params: Any, rows: int) -> Writer:
-    def write(work: Work) -> tuple[list[list[int]], float]:
-        began = time.perf_counter()
+    def write(work: Work) -> list[list[int]]:
         results = generate(
             student,
             params,
@@ -118,7 +121,7 @@ def _our_writer(student: Student, params: Any, rows: int) -> Writer:
             batch_rows=rows,
             ignore_end=True,  # the lengths are given, and a random student may write it anywhere
         )
-        return [result.tokens for result in results], time.perf_counter() - began
+        return [result.tokens for result in results]
 
     return write
 
@@ -134,26 +137,25 @@ def _measure(
 ) -> dict[str, Any]:
     needed = needed_arithmetic(student, work)
     say(f"{len(work.prompts)} prompts, {work.tokens} tokens to write, {needed / 1e12:.2f} TFLOP needed")
-    texts, first = ours(work)
-    our_seconds, their_seconds, machines, equal = [], [], [], None
+    texts, first = _timed(ours, work)
+    our, their, machines, equal = [], [], [], None
+    if theirs is not None:
+        theirs(Work(work.prompts[:2], work.lengths[:2]))
     for turn in range(repeats):
         machines.append(Machine.measure(student.compute.dtype))
-        our_seconds.append(ours(work)[1])
+        our.append(_timed(ours, work)[1])
+        line = f"turn {turn + 1}: ours {our[-1].seconds:.1f} s"
         if theirs is not None:
-            their_texts, seconds = theirs(work)
-            their_seconds.append(seconds)
+            their_texts, usage = _timed(theirs, work)
+            their.append(usage)
             equal = sum(one == other for one, other in zip(texts, their_texts, strict=True))
-        say(f"turn {turn + 1}: ours {our_seconds[-1]:.1f} s" + (f", theirs {seconds:.1f} s" if theirs else ""))
-    best = min(our_seconds)
+            line += f", theirs {usage.seconds:.1f} s"
+        say(line)
     machine = dataclasses.replace(
         machines[0], flops=max(one.flops for one in machines), bandwidth=max(one.bandwidth for one in machines)
     )
     least = needed_seconds(student, work, rows, machine)
-    speeds = [work.tokens / seconds for seconds in our_seconds]
-    say(f"ours: {spread(speeds)} tokens/s, {len(work.prompts) / best:.2f} prompts/s at best; first run {first:.1f} s")
-    speed = needed / best
-    say(f"ours: {speed / 1e9:.1f} GFLOP/s of needed arithmetic, {speed / machine.flops:.0%} of a large product's")
-    say(f"ours: {least / best:.0%} of what {machine} allows")
+    say(f"{machine}: no program of so many rows takes less than {least:.1f} s")
     figures: dict[str, Any] = {
         "prompts": len(work.prompts),
         "tokens": work.tokens,
@@ -161,13 +163,48 @@ def _measure(
         "limit_flop_per_second": machine.flops,
         "limit_bytes_per_second": machine.bandwidth,
         "least_seconds": least,
-        "our_seconds": our_seconds,
-        "our_first_seconds": first,
+        "our_seconds": [one.seconds for one in our],
+        "our_first_seconds": first.seconds,
+        "our_peak_bytes": max(one.peak_bytes for one in (first, *our)),
     }
     if theirs is not None:
-        ratios = [their / our for our, their in zip(our_seconds, their_seconds, strict=True)]
-        their_speeds = [work.tokens / seconds for seconds in their_seconds]
-        say(f"theirs: {spread(their_speeds)} tokens/s; ours is {spread(ratios)} times as fast")
         say(f"{equal} of {len(texts)} texts are equal")
-        figures |= {"their_seconds": their_seconds, "ratios": ratios, "equal_texts": equal}
+        figures |= {
+            "their_seconds": [one.seconds for one in their],
+            "their_peak_bytes": max(one.peak_bytes for one in their),
+            "ratios": [theirs.seconds / ours.seconds for ours, theirs in zip(our, their, strict=True)],
+            "equal_texts": equal,
+        }
     return figures
+
+
+def _timed(writer: Writer, work: Work) -> tuple[list[list[int]], Usage]:
+    texts: list[list[int]] = []
+    usage = measure(lambda: texts.extend(writer(work)))
+    return texts, usage
+
+
+def case_rows(case: str, found: dict[str, Any], theirs: str | None) -> list[Row]:
+    """The two programs' rows, or ours alone."""
+    rows: list[Row] = []
+    for program, whose in (("ours", "our"), (theirs, "their")):
+        if program is None:
+            continue
+        seconds = found[f"{whose}_seconds"]
+        mine = whose == "our"
+        rows.append(
+            {
+                "texts": case,
+                "program": program,
+                "prompts/s": Spread.of([found["prompts"] / one for one in seconds]),
+                "tokens/s": Spread.of([found["tokens"] / one for one in seconds]),
+                "of a large product's FLOP/s": Spread.of(
+                    [found["needed_flop"] / one / found["limit_flop_per_second"] for one in seconds]
+                ),
+                "of the two-term limit": Spread.of([found["least_seconds"] / one for one in seconds]),
+                "compile, s": max(0.0, found["our_first_seconds"] - statistics.median(seconds)) if mine else None,
+                "peak memory, MB": found[f"{whose}_peak_bytes"] / 1e6,
+                "times as fast": Spread.of(found["ratios"]) if mine and theirs else None,
+            }
+        )
+    return rows

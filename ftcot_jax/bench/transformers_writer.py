@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ class TransformersWriter:
 
         return f"transformers {transformers.__version__} (torch {torch.__version__}, {self._device})"
 
-    def write(self, work: Work) -> tuple[list[list[int]], float]:
-        """Returns the texts, and the seconds they took."""
+    def write(self, work: Work) -> list[list[int]]:
+        """Returns the texts."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -53,7 +52,6 @@ class TransformersWriter:
                 return self._ends <= tokens.shape[1]
 
         texts: list[list[int]] = []
-        began = time.perf_counter()
         for begin in range(0, len(work.prompts), BATCH):
             prompts, lengths = work.prompts[begin : begin + BATCH], work.lengths[begin : begin + BATCH]
             width = max(map(len, prompts))
@@ -71,4 +69,4 @@ class TransformersWriter:
                 )
             rows = whole[:, width:].tolist()
             texts += [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        return texts, time.perf_counter() - began
+        return texts

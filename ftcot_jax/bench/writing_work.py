@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -120,8 +119,3 @@ def _arithmetic(student: Student, work: Work) -> tuple[float, float]:
         writing += 2 * weights * length + 2 * head * length
         writing += 4 * attended * (read * (read + 1) - before * (before + 1)) / 2
     return reading, writing
-
-
-def spread(values: Sequence[float]) -> str:
-    """The middle of some measurements, and their range."""
-    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

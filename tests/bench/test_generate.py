@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ftcot_jax.bench.generate import bench_generate
+from ftcot_jax.bench.generate import bench_generate, case_rows
 from ftcot_jax.bench.machine import Machine
+from ftcot_jax.bench.table import Spread
 from ftcot_jax.bench.writing_work import Work, needed_arithmetic, needed_seconds, published_work, with_runaways
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.students.student import Student
@@ -80,6 +81,29 @@ def test_the_command_measures_and_says_so(completions: Path, written: Callable[[
         _measure(completions, written("t5"), said)
 
 
+def test_the_rows_are_what_was_found() -> None:
+    found = {
+        "prompts": 6,
+        "tokens": 30,
+        "needed_flop": 8e9,
+        "limit_flop_per_second": 4e9,
+        "least_seconds": 3.0,
+        "our_seconds": [4.0, 5.0, 10.0],
+        "our_first_seconds": 12.0,
+        "our_peak_bytes": 2e8,
+    }
+    (alone,) = case_rows("some", found, None)
+    assert alone["prompts/s"] == Spread(1.2, 0.6, 1.5)
+    assert alone["tokens/s"] == Spread(6.0, 3.0, 7.5)
+    assert alone["of a large product's FLOP/s"] == Spread(0.4, 0.2, 0.5)
+    assert alone["of the two-term limit"] == Spread(0.6, 0.3, 0.75)
+    assert (alone["compile, s"], alone["peak memory, MB"], alone["times as fast"]) == (7.0, 200.0, None)
+    beside = found | {"their_seconds": [8.0, 10.0, 10.0], "their_peak_bytes": 4e8, "ratios": [2.0, 2.0, 1.0]}
+    ours, theirs = case_rows("some", beside, "transformers")
+    assert ours == alone | {"times as fast": Spread(2.0, 1.0, 2.0)}
+    assert (theirs["tokens/s"], theirs["compile, s"]) == (Spread(3.0, 3.0, 3.75), None)
+
+
 @pytest.mark.parity
 def test_both_programs_write_the_same_texts(
     completions: Path, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
@@ -91,7 +115,14 @@ def test_both_programs_write_the_same_texts(
     assert case["equal_texts"] == case["prompts"] == 6
     assert case["tokens"] == 6 * 5
     assert math.isfinite(case["ratios"][0])
-    assert json.loads(said[-1]) == figures
+    assert json.loads((completions.parent / "figures.json").read_text()) == figures
+    ours, theirs = figures["rows"]
+    assert ours["prompts/s"]["median"] == pytest.approx(6 / case["our_seconds"][0])
+    assert theirs["tokens/s"]["median"] == pytest.approx(30 / case["their_seconds"][0])
+    assert ours["times as fast"]["median"] == pytest.approx(case["their_seconds"][0] / case["our_seconds"][0])
+    assert ours["compile, s"] == pytest.approx(case["our_first_seconds"] - case["our_seconds"][0])
+    assert f"| published lengths | ours | {Spread(**ours['prompts/s'])} |" in said[-1]
+    assert said[-1].count("\n") == 3
 
 
 def _measure(completions: Path, student: Student | None, said: list[str]) -> dict:
@@ -105,5 +136,6 @@ def _measure(completions: Path, student: Student | None, said: list[str]) -> dic
         dtype="float32",
         runaways=False,
         alone=False,
+        json_file=str(completions.parent / "figures.json"),
         say=said.append,
     )
