@@ -40,7 +40,7 @@ class Machine:
     def measure(cls, dtype: str) -> Machine:
         """The best of five large products, and of five passes over 256 MiB, which read and write them in place.
 
-        In place, for a result in new memory is mostly the kernel's clearing of pages: ten times as slow on a CPU.
+        In place, for a result in new memory is mostly the kernel clearing pages: several times as slow on a CPU.
         """
         side = 2 * _SIDE if jax.default_backend() != "cpu" else _SIDE
         a, b = (jnp.asarray(np.random.default_rng(n).normal(size=(side, side)), dtype) for n in range(2))

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pydantic_core
+
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.teacher.ledger import Sample
 from ftcot_jax.teacher.plan import Conversation
@@ -83,11 +85,11 @@ class Wire:
           Lost: it breaks off.
         """
         try:
-            raw = json.loads(body)
+            raw = _parsed(body)
             choices = raw["choices"]
             samples: list[list[Sample]] = [[] for _ in range(prompts)]
             if prompts == 1:
-                samples[0] = [self._sample(choice) for choice in sorted(choices, key=_index)][:count]
+                samples[0] = [self._sample(choice) for choice in sorted(choices, key=_index)[:count]]
             else:
                 for choice in choices:
                     if len(samples[choice["index"] // count]) < count:
@@ -117,6 +119,18 @@ class Wire:
         for stop in self._stops:  # some servers leave the stop string in the text
             text = text.partition(stop)[0]
         return Sample(text, choice.get("finish_reason"), reasoning)
+
+
+def _parsed(body: bytes) -> Any:
+    """A JSON body by pydantic's parser, a third to five times as fast as Python's.
+
+    Raises:
+      json.JSONDecodeError, UnicodeDecodeError: it is none.
+    """
+    try:
+        return pydantic_core.from_json(body)
+    except ValueError:
+        return json.loads(body)  # it takes half of a character too, which some servers write
 
 
 def _count(usage: Any, name: str) -> int:

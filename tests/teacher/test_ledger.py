@@ -217,3 +217,27 @@ def test_begin_refuses_what_another_buys(tmp_path: Path) -> None:
         other.begin("r", [0])
     one.close()
     other.close()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 150])
+def test_many_samples_of_one_answer_are_kept_and_those_there_already_are_counted(count: int, tmp_path: Path) -> None:
+    """Rows are written many to a statement: none may be lost or change places at its edges."""
+    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        first = ledger.begin("question", [count // 2])
+        ledger.answered(first, "question", {count // 2: Sample("was there", "stop")}, (1, 1))
+        bought = {
+            n: Sample(f"text {n}", "length" if n % 2 else None, f"why {n}" if n % 3 else None) for n in range(count)
+        }
+        other = {0: Sample("of another", "stop")}
+        intents = [Intent("question", range(count), seen=ledger.changes), Intent("second", [0], seen=ledger.changes)]
+        attempts = [attempt for attempt in ledger.commit(intents, []) if attempt is not None]
+        ledger.commit(
+            [],
+            [
+                Outcome(attempts[0], "answered", "question", bought, (7, 9)),
+                Outcome(attempts[1], "answered", "second", other, (1, 1)),
+            ],
+        )
+        assert ledger.samples("question") == bought | {count // 2: Sample("was there", "stop")}
+        assert ledger.samples("second") == other
+        assert (ledger.account().duplicates, ledger.account().answered) == (1, 3)
