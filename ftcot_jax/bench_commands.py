@@ -80,7 +80,9 @@ def bench_records(
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder of a tokenizer, for a student of GPT-2's shape.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe: its student, template, records and batch.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe: the student and batch of its first trial with rationales.")
+    ] = None,
     copies: Annotated[int, typer.Option(min=1, help="Times each file is taken, as if it were so much longer.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Times the whole road is gone, after a first to warm up.")] = 5,
     folder: Annotated[str, typer.Option(help="Where the records lie meanwhile: its disk counts.")] = ".",
@@ -113,7 +115,7 @@ def bench_records(
 
 
 def _wanted(recipe: str) -> Wanted:
-    """Who trains by a recipe's first trial."""
+    """Who trains by a recipe's first trial that learns from rationales."""
     from ftcot_jax.bench.record_road import Wanted
     from ftcot_jax.config import load_recipe
     from ftcot_jax.errors import UsageError
@@ -121,7 +123,8 @@ def _wanted(recipe: str) -> Wanted:
     from ftcot_jax.tasks.load import load_task
     from ftcot_jax.tasks.templates import get_template
 
-    first = load_recipe(recipe)[1][0].recipe
+    trials = [trial.recipe for trial in load_recipe(recipe)[1]]
+    first = next((trial for trial in trials if get_template(trial.template).has_rationale), trials[0])
     if first.chat:
         raise UsageError(f"{recipe}: a student that is asked by chat is not measured; set chat=false in a copy")
     own = first.own_student

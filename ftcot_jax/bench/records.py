@@ -147,12 +147,19 @@ def _rows(turns: Sequence[dict[str, Usage]], facts: dict[str, Any]) -> list[Row]
                 if batched
                 else None,
                 "peak memory, MB": max(one.peak_bytes for one in took) / 1e6,
+                "of it new, MB": _new_megabytes(took),
             }
         )
     return rows
 
 
 _OF_TEXTS = ("read completions", "judge", "pair")  # before there are tokens
+
+
+def _new_megabytes(took: Sequence[Usage]) -> float | None:
+    """The most that the stage added; memory that an earlier turn left with the process is not asked for again."""
+    found = [one.new_bytes for one in took]
+    return None if None in found else max(new for new in found if new is not None) / 1e6
 
 
 def _share(took: Sequence[Usage], totals: Sequence[float]) -> Spread:

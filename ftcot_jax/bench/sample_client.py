@@ -126,7 +126,8 @@ async def _raw_aiohttp(job: Job) -> Bought:
         try:
             await asyncio.gather(*(work() for _ in range(job.concurrency)))
         except (aiohttp.ClientError, ValueError) as error:
-            raise FtcotError(f"{job.url} cannot be used ({error or type(error).__name__})") from error
+            reason = getattr(error, "strerror", None) or error or type(error).__name__
+            raise FtcotError(f"{job.url} cannot be used ({reason})") from error
     return bought
 
 

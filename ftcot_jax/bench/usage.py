@@ -21,38 +21,47 @@ class Usage:
       seconds: by the wall clock.
       cpu_seconds: of all threads of this process; other programs on the machine hardly change it.
       peak_bytes: of this process's memory while it worked, what it held before included.
+      new_bytes: how much that is above what it held before; None where the system does not tell.
     """
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    new_bytes: int | None
 
 
 def measure(work: Callable[[], object]) -> Usage:
     """Does the work once."""
-    forget_peak()
+    held = _status_bytes("VmRSS") if _forget_peak() else None
     began, cpu = time.perf_counter(), time.process_time()
     work()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    return Usage(seconds, cpu, peak_bytes())
+    peak = peak_bytes()
+    return Usage(seconds, cpu, peak, None if held is None else max(0, peak - held))
 
 
-def forget_peak() -> None:
+def _forget_peak() -> bool:
     """Lets the peak begin anew, where the system can (Linux); elsewhere it is that since the process began."""
     try:
-        _FORGET.write_text("5")
+        _FORGET.write_text("5", encoding="ascii")
     except OSError:
-        return
+        return False
+    return True
 
 
 def peak_bytes() -> int:
     """Of this program: what the kernel calls a process's maximum counts the parent it was forked from too."""
+    peak = _status_bytes("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if peak is None else peak
+
+
+def _status_bytes(name: str) -> int | None:
     try:
-        lines = _STATUS.read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
-    except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def device_peak_bytes() -> int | None:
