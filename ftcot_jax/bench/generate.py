@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 
 from ftcot_jax.bench.machine import Machine
-from ftcot_jax.bench.table import Row, Spread, check_writable, publish
+from ftcot_jax.bench.table import Row, Spread, check_writable, number, publish
 from ftcot_jax.bench.transformers_writer import TransformersWriter
 from ftcot_jax.bench.usage import Usage, device_peak_bytes, measure
 from ftcot_jax.bench.writing_work import Work, needed_arithmetic, needed_seconds, published_work, with_runaways
@@ -155,7 +155,7 @@ def _measure(
         machines[0], flops=max(one.flops for one in machines), bandwidth=max(one.bandwidth for one in machines)
     )
     least = needed_seconds(student, work, rows, machine)
-    say(f"{machine}: no program of so many rows takes less than {least:.1f} s")
+    say(f"{machine}: no program of so many rows takes less than {number(least)} s")
     figures: dict[str, Any] = {
         "prompts": len(work.prompts),
         "tokens": work.tokens,
