@@ -144,8 +144,15 @@ def test_what_gathers_is_committed_together_and_before_it_is_sent(tmp_path: Path
 
 
 def test_two_processes_do_not_buy_the_same(tmp_path: Path) -> None:
-    """Each is slow enough for both to be at it; together they buy each sample once."""
-    server = FaultServer(always=hang(0.03))
+    """Nothing is answered before both are at it; together they buy each sample once."""
+    server = FaultServer()
+
+    async def wait_for_both(*_: object) -> None:
+        while server.most_at_once <= 3:  # what one of them asks at once
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
+
+    server.always = wait_for_both
     with server.serving():
         know(tmp_path / "ledger", teacher(server))
         both = [client(server, tmp_path / "ledger", questions=30, concurrency=3) for _ in range(2)]
