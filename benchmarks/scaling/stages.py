@@ -1,6 +1,6 @@
 """One stage of a run, done once in a process of its own: its seconds, and the most memory the process had.
 
-    python -m benchmarks.scaling.stages STAGE FOLDER     # prints JSON; FOLDER as `made_data.write_study` makes it
+python -m benchmarks.scaling.stages STAGE RECIPE     # prints JSON; RECIPE as `made_data.write_study` writes it
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scaling.made_data import RECIPE
-
-STAGES = ("import", "curate", "tokenize", "resume", "feed", "report")
+STAGES = ("import", "curate", "tokenize", "resume", "feed", "plan", "report")
 
 
-def measure(stage: str, folder: Path) -> dict[str, float]:
+def measure(stage: str, recipe: Path) -> dict[str, float]:
     """Does a stage in a fresh process.
 
     Returns:
       Seconds and CPU seconds of the stage or its parts, and bytes: `base` before it, `peak` at most.
     """
-    command = [sys.executable, "-m", "benchmarks.scaling.stages", stage, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.scaling.stages", stage, str(recipe)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -62,7 +60,7 @@ class Clock:
 
 
 def main() -> None:
-    stage, folder = sys.argv[1], Path(sys.argv[2])
+    stage, file = sys.argv[1:]
     # Imported here, before the clock starts: only this process needs them.
     import numpy as np
 
@@ -71,10 +69,12 @@ def main() -> None:
     from ftcot_jax.stages import data
     from ftcot_jax.stages.place import Place, run_folder
     from ftcot_jax.stages.report import report_of
+    from ftcot_jax.stages.sweep_plan import plan_sweep
     from ftcot_jax.stages.trials import prepare_one
+    from ftcot_jax.sweeps.devices import named_device
     from ftcot_jax.training.input import Streamed
 
-    recipe, specs = load_recipe(str(folder / RECIPE), [])
+    recipe, specs = load_recipe(file, [])
     place = Place(run_folder(recipe), lambda line: None)
     place.student(recipe)
     clock = Clock()
@@ -102,8 +102,11 @@ def main() -> None:
         else:
             clock.found["tokens"] = clock.timed("feed", lambda: feed(0, job.steps))
             clock.found["steps"] = job.steps
+    elif stage == "plan":
+        device = named_device("v5e", 4)
+        clock.timed("plan", lambda: plan_sweep(recipe, specs, device, 0.4))
     elif stage == "report":
-        clock.timed("report", lambda: report_of(str(folder / "out"), [], None))
+        clock.timed("report", lambda: report_of(file, [], None))
     else:
         sys.exit(f"{stage}: not one of {', '.join(STAGES)}")
     clock.found["peak_bytes"] = peak_bytes()

@@ -47,7 +47,9 @@ def main() -> None:
         if arguments.most is not None and size > arguments.most:
             continue
         if arguments.part == "slots":
-            found += [{"slots": size, "executor": name, **step(size, executor=name, repeats=repeats)} for name in EXECUTORS]
+            found += [
+                {"slots": size, "executor": name, **step(size, executor=name, repeats=repeats)} for name in EXECUTORS
+            ]
         elif arguments.part == "devices":
             found.append({"devices": size, "axis": "trial", **step(size, mesh={"trial": size}, repeats=repeats)})
             more = EXAMPLES * size
