@@ -4,9 +4,9 @@
     python -m benchmarks.scaling records --most 100000   # without the largest sizes; figures are shown and not kept
     python -m benchmarks.scaling pages                   # pictures and tables again, from the figures kept
 
-Parts are degree (D), records, trials, slots, devices and length, each below five minutes. Every stage of every point is
-done in a process of its own. Figures are kept in benchmarks/scaling.json, from which the pictures docs/scaling_*.png and
-the tables of docs/performance.md are written.
+Parts are degree (D), records, trials, slots, devices and length. Every stage of every point is done in a process of
+its own. Figures are kept in benchmarks/scaling.json, from which the pictures docs/scaling_*.png and the tables of
+docs/performance.md are written.
 """
 
 from __future__ import annotations

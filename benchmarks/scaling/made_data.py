@@ -20,7 +20,7 @@ _NAMES = ("Ann", "Ben", "Cleo", "Dan")
 _THINGS = ("pears", "books", "coins", "shells")
 _MOST = 99
 _WRONG = 0.1  # of the rationales
-_FILLER = "then we count again so far there are still now and in all we have".split()
+_FILLER = ("then", "we", "count", "again", "so", "far", "there", "are", "still", "now", "and", "in", "all")
 _WORDS = (
     *_NAMES, *_THINGS, *map(str, range(3 * _MOST + 2)), *dict.fromkeys(_FILLER), "has", "gives", "How", "many", "does",
     "have", "at", "the", "end", "more", "and", "+", "=", ".", "?", "###", "-->",

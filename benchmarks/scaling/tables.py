@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,11 +83,11 @@ def write_page(stored: dict[str, Any], page: Path = PAGE) -> None:
     text = page.read_text(encoding="utf-8")
     for part, found in stored.items():
         start, end = f"<!-- scaling {part}: begin -->\n", f"<!-- scaling {part}: end -->"
-        if start not in text or end not in text:
+        before, begins, rest = text.partition(start)
+        _, ends, after = rest.partition(end)
+        if not begins or not ends:
             raise ValueError(f"{page}: no place for the part {part} ({start.strip()} ... {end})")
         about = f"{_ABOUT[part]} {found['machine']}, jax {found['jax']}, {found['date']}."
         shown = f"{about}\n\n{table(part, found['points'])}\n\n![{part}](scaling_{part}.png)\n"
-        text = re.sub(
-            f"{re.escape(start)}.*?{re.escape(end)}", lambda _, new=shown: f"{start}{new}{end}", text, flags=re.S
-        )
+        text = before + start + shown + end + after
     page.write_text(text, encoding="utf-8")
