@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.scaling.parts import SIZES, measure
 from benchmarks.scaling.pictures import draw
-from benchmarks.scaling.tables import table, write_page
+from benchmarks.scaling.tables import table, write_tables
 
 STORE = Path(__file__).parents[1] / "scaling.json"
 
@@ -50,7 +50,7 @@ def main() -> None:
     if arguments.most is None:
         for part, found in stored.items():
             draw(part, found["points"])
-        write_page(stored)
+        write_tables(stored)
 
 
 def _here() -> dict[str, Any]:

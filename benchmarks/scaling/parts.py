@@ -51,7 +51,8 @@ def measure(part: str, sizes: Sequence[int], folder: Path | None, say: Say) -> l
                 questions, degree = (QUESTIONS, size) if part == "degree" else (size // RATIONALES, RATIONALES)
                 study = place / str(size)
                 write_study(study, questions, degree)
-                found.append({part: size, "pairs": questions * degree} | _staged(OF_RUN, study / RECIPE, say))
+                names = (*OF_RUN, "share") if part == "degree" else OF_RUN
+                found.append({part: size, "pairs": questions * degree} | _staged(names, study / RECIPE, say))
                 shutil.rmtree(study)
     return found
 
@@ -60,8 +61,9 @@ def _staged(names: Sequence[str], recipe: Path, say: Say) -> Point:
     point: Point = {}
     for name in names:
         point[name] = stages.measure(name, recipe)
-        seconds = ", ".join(f"{key} {value:.2f}" for key, value in point[name].items() if key.endswith("_cpu"))
-        say(f"{recipe.parent.name}/{recipe.name}: {seconds} CPU s, {point[name]['peak_bytes'] / 2**20:.0f} MiB")
+        spent = [f"{key.removesuffix('_cpu')} {value:.2f} CPU s" for key, value in point[name].items() if "_cpu" in key]
+        peak = f"peak {point[name]['peak_bytes'] / 2**20:.0f} MiB"
+        say(f"{recipe.parent.name}/{recipe.name} {name}: {', '.join([*spent, peak])}")
     return point
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STAGES = ("import", "curate", "tokenize", "resume", "feed", "plan", "report")
+STAGES = ("import", "curate", "tokenize", "resume", "feed", "share", "plan", "report")
+BATCHES = (8, 64, 512)  # whose shared questions are counted
 
 
 def measure(stage: str, recipe: Path) -> dict[str, float]:
@@ -65,7 +66,7 @@ def main() -> None:
     import numpy as np
 
     from ftcot_jax.config import load_recipe
-    from ftcot_jax.records.plan import Planner
+    from ftcot_jax.records.plan import Planner, TrialData
     from ftcot_jax.stages import data
     from ftcot_jax.stages.place import Place, run_folder
     from ftcot_jax.stages.report import report_of
@@ -102,6 +103,12 @@ def main() -> None:
         else:
             clock.found["tokens"] = clock.timed("feed", lambda: feed(0, job.steps))
             clock.found["steps"] = job.steps
+    elif stage == "share":
+        job = prepare_one(place, specs[0])
+        for examples in BATCHES:
+            trial = TrialData(job.data.records, job.seed, examples)
+            planner = Planner.for_trials(job.records.table, [trial], width=16, share_questions=True)
+            clock.found[f"spared_{examples}"] = planner.efficiency(trial).shared
     elif stage == "plan":
         device = named_device("v5e", 4)
         clock.timed("plan", lambda: plan_sweep(recipe, specs, device, 0.4))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page import PAGE, write_place
 from benchmarks.scaling.fit import each, exponent
 from benchmarks.scaling.parts import QUESTIONS, RATIONALES, Point, costs
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 MIB = 2**20
 _AXIS = {"records": "records", "degree": "D", "trials": "trials"}
 
@@ -31,6 +31,11 @@ def _of_stages(part: str, points: Sequence[Point]) -> str:
         peaks = [point[process]["peak_bytes"] for point in points]
         cells = [f"{peak / MIB:.0f}" for peak in peaks]
         rows.append([f"{process}, peak MiB", *cells, "", _growth(sizes, peaks, 1 / 1024, "KiB")[1]])
+    for name in points[0].get("share", {}):
+        if name.startswith("spared_"):
+            cells = [f"{100 * point['share'][name]:.1f}" for point in points]
+            batch = name.removeprefix("spared_")
+            rows.append([f"tokens spared by share_questions, batches of {batch}, %", *cells, "", ""])
     return _markdown(rows)
 
 
@@ -78,16 +83,9 @@ _ABOUT = {
 }
 
 
-def write_page(stored: dict[str, Any], page: Path = PAGE) -> None:
+def write_tables(stored: dict[str, Any], page: Path = PAGE) -> None:
     """Writes the tables of the parts measured so far into their places."""
-    text = page.read_text(encoding="utf-8")
     for part, found in stored.items():
-        start, end = f"<!-- scaling {part}: begin -->\n", f"<!-- scaling {part}: end -->"
-        before, begins, rest = text.partition(start)
-        _, ends, after = rest.partition(end)
-        if not begins or not ends:
-            raise ValueError(f"{page}: no place for the part {part} ({start.strip()} ... {end})")
         about = f"{_ABOUT[part]} {found['machine']}, jax {found['jax']}, {found['date']}."
-        shown = f"{about}\n\n{table(part, found['points'])}\n\n![{part}](scaling_{part}.png)\n"
-        text = before + start + shown + end + after
-    page.write_text(text, encoding="utf-8")
+        shown = f"{about}\n\n{table(part, found['points'])}\n\n![{part}](scaling_{part}.png)"
+        write_place(f"scaling {part}", shown, page)

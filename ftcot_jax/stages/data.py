@@ -139,8 +139,8 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
                 "right": sum(pair.correct for pair in pairs),
                 "of_other_questions": len(judged) - len(pairs),
             }
-        with open(folder / PAIRS, "w", encoding="utf-8") as file_of_pairs:  # line by line: never all of the text at once
-            file_of_pairs.writelines(json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
+        with open(folder / PAIRS, "w", encoding="utf-8") as lines:  # one by one: never all of the text at once
+            lines.writelines(json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
         return summary
 
     with place.timed("curate"):
