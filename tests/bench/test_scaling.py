@@ -56,7 +56,7 @@ def test_the_table_of_stages() -> None:
     assert rows["records"] == "| records | 1,000 | 10,000 | 100,000 | grows as | one more |"
     assert rows["feed an epoch, CPU s"] == "| feed an epoch, CPU s | 0.00 | 0.02 | 0.20 | n^1.00 | 2.0 µs |"
     assert rows["curate, peak MiB"] == "| curate, peak MiB | 301 | 310 | 398 |  | 1.0 KiB |"
-    shared = [point | {"degree": size, "share": {"spared_8": 0.015}} for size, point in zip((1, 2, 4), points())]
+    shared = [point | {"degree": size, "share": {"spared_8": 0.015}} for size, point in zip((1, 2, 4), points(), strict=True)]
     assert "| tokens spared by share_questions, batches of 8, % | 1.5 | 1.5 | 1.5 |" in table("degree", shared)
 
 
