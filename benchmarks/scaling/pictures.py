@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.scaling.parts import Point, costs
 from benchmarks.scaling.tables import MIB
@@ -28,12 +28,11 @@ _LABELS = {
     "devices": "virtual devices on one machine",
     "length": "tokens of a record (8,192 a step)",
 }
-_SPELLED = {1_000: "1 thousand", 1_000_000: "1 million"}
 
 
 def draw(part: str, points: Sequence[Point], folder: Path = FOLDER) -> Path:
     """Writes scaling_PART.png; returns its path."""
-    with plt.rc_context({"font.size": 9, "text.parse_math": False}):
+    with plt.rc_context({"font.size": 9}):
         if part in ("slots", "devices", "length"):
             figure, axes = plt.subplots(figsize=(5.6, 4.0), layout="constrained")
             _draw_steps(axes, part, points)
@@ -57,6 +56,7 @@ def _draw_seconds(axes: Axes, part: str, points: Sequence[Point]) -> None:
     top = 1.6 * max(ends)
     axes.plot(sizes, [top * size / sizes[-1] for size in sizes], **_IDEAL, label="ideal: in proportion")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylabel("CPU seconds")
     _finish(axes, part, sizes)
 
@@ -69,11 +69,15 @@ def _draw_memory(axes: Axes, part: str, points: Sequence[Point]) -> None:
         axes.plot(sizes, peaks, color=_COLOURS[number], marker=_MARKS[number], ms=4.5, lw=1.5, label=process)
     base = min(point[process]["base_bytes"] for point in points for process in processes) / MIB
     axes.axhline(base, **_IDEAL, label="ideal: the program alone")
-    axes.set_yscale("log")
     axes.set_ylabel("peak memory of the process, MiB")
+    if part == "records":  # over decades
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(0.7 * base, None)
+    else:
+        axes.set_ylim(0, 1.6 * max(point[process]["peak_bytes"] for point in points for process in processes) / MIB)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if str(value)[0] in "25" else ""))
-    axes.set_ylim(0.7 * base, None)
     _finish(axes, part, sizes)
 
 
@@ -108,7 +112,7 @@ def _draw_steps(axes: Axes, part: str, points: Sequence[Point]) -> None:
 def _finish(axes: Axes, part: str, sizes: Sequence[int]) -> None:
     axes.set_xscale("log", base=10 if part == "records" else 2)
     axes.set_xticks(sizes)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _SPELLED.get(round(value), f"{value:,.0f}")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(_LABELS[part])
     axes.grid(alpha=0.25, lw=0.6)
