@@ -26,7 +26,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "devices": steps.DEVICES,
     "length": steps.LENGTHS,
 }
-OF_RUN = ("import", "curate", "tokenize", "resume", "feed")
+OF_RUN = ("import", "curate", "tokenize", "feed")
 OF_SWEEP = ("plan", "report")
 
 
@@ -81,7 +81,8 @@ def costs(part: str) -> dict[str, tuple[str, str]]:
         "import": ("import", "import"),
         "judge and pair": ("curate", "curate"),
         "tokenize and write": ("tokenize", "tokenize"),
-        "resume: read and select": ("resume", "select"),
-        "resume: plan": ("resume", "plan"),
+        "resume: read and select": ("feed", "select"),
+        "resume: plan": ("feed", "plan"),
+        "resume: first batch": ("feed", "first"),
         "feed an epoch": ("feed", "feed"),
     }

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STAGES = ("import", "curate", "tokenize", "resume", "feed", "share", "plan", "report")
+STAGES = ("import", "curate", "tokenize", "feed", "share", "plan", "report")
 BATCHES = (8, 64, 512)  # whose shared questions are counted
 
 
@@ -86,7 +86,7 @@ def perform(stage: str, file: str) -> dict[str, float]:
         clock.timed("curate", lambda: data.curate(place, recipe))
     elif stage == "tokenize":
         clock.timed("tokenize", lambda: data.tokenize(place, recipe))
-    elif stage in ("resume", "feed"):
+    elif stage == "feed":  # as a run that is resumed in the middle, then one that takes a whole epoch
         job = clock.timed("select", lambda: prepare_one(place, specs[0]))
         plan = functools.partial(Planner.for_trials, job.records.table, [job.data], width=16, kind="decoder")
         planner = clock.timed("plan", plan)
@@ -98,11 +98,9 @@ def perform(stage: str, file: str) -> dict[str, float]:
             given.close()
             return tokens
 
-        if stage == "resume":
-            clock.timed("first", lambda: feed(job.steps // 2, job.steps // 2 + 1))
-        else:
-            clock.found["tokens"] = clock.timed("feed", lambda: feed(0, job.steps))
-            clock.found["steps"] = job.steps
+        clock.timed("first", lambda: feed(job.steps // 2, job.steps // 2 + 1))
+        clock.found["tokens"] = clock.timed("feed", lambda: feed(0, job.steps))
+        clock.found["steps"] = job.steps
     elif stage == "share":
         job = prepare_one(place, specs[0])
         for examples in BATCHES:

@@ -22,8 +22,9 @@ def table(part: str, points: Sequence[Point]) -> str:
 
 
 def _of_stages(part: str, points: Sequence[Point]) -> str:
-    sizes, named = [point[part] for point in points], costs(part)
-    rows = [[_AXIS[part], *(f"{size:,}" for size in sizes), "grows as", "one more"]]
+    sizes, named = [point.get("pairs", point[part]) for point in points], costs(part)
+    one = "one more trial" if part == "trials" else "one more rationale"
+    rows = [[_AXIS[part], *(f"{point[part]:,}" for point in points), "grows as", one]]
     for title, (process, name) in named.items():
         spent = [point[process][f"{name}_cpu"] for point in points]
         rows.append([f"{title}, CPU s", *(f"{seconds:.2f}" for seconds in spent), *_growth(sizes, spent, 1e6, "µs")])

@@ -24,7 +24,7 @@ SIZES = (1000, 10_000, 100_000)
 def points() -> list[parts.Point]:
     """Figures of a run whose costs are 2 µs and a KiB a record, after 300 MiB."""
     figures = [
-        {f"{name}_cpu": 2e-6 * size for name in ("import", "curate", "tokenize", "select", "plan", "feed")}
+        {f"{name}_cpu": 2e-6 * size for name in ("import", "curate", "tokenize", "select", "plan", "first", "feed")}
         | {"base_bytes": 300 * 2**20, "peak_bytes": 300 * 2**20 + 1024 * size}
         for size in SIZES
     ]
@@ -53,11 +53,17 @@ def test_an_exponent_is_that_of_the_largest_sizes() -> None:
 
 def test_the_table_of_stages() -> None:
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in table("records", points()).splitlines()}
-    assert rows["records"] == "| records | 1,000 | 10,000 | 100,000 | grows as | one more |"
+    assert rows["records"] == "| records | 1,000 | 10,000 | 100,000 | grows as | one more rationale |"
     assert rows["feed an epoch, CPU s"] == "| feed an epoch, CPU s | 0.00 | 0.02 | 0.20 | n^1.00 | 2.0 µs |"
     assert rows["curate, peak MiB"] == "| curate, peak MiB | 301 | 310 | 398 |  | 1.0 KiB |"
-    shared = [point | {"degree": size, "share": {"spared_8": 0.015}} for size, point in zip((1, 2, 4), points(), strict=True)]
-    assert "| tokens spared by share_questions, batches of 8, % | 1.5 | 1.5 | 1.5 |" in table("degree", shared)
+    shared = [
+        point | {"degree": size, "pairs": point["records"], "share": {"spared_8": 0.015}}
+        for size, point in zip((1, 2, 4), points(), strict=True)
+    ]
+    text = table("degree", shared)
+    assert "| D | 1 | 2 | 4 | grows as | one more rationale |" in text
+    assert "| import, CPU s | 0.00 | 0.02 | 0.20 | n^1.00 | 2.0 µs |" in text
+    assert "| tokens spared by share_questions, batches of 8, % | 1.5 | 1.5 | 1.5 |" in text
 
 
 def test_the_table_of_steps() -> None:
