@@ -80,11 +80,12 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
             "prediction_template": teacher.template,
         }
         completions: Collection[Completion]
+        account: dict[str, Any] = {}
         if teacher.import_path:
             file = read_completions(teacher.import_path)  # once: it may be most of the memory
             check_questions(teacher.import_path, file.completions, data.questions)
             metadata |= file.metadata
-            completions, account = file.completions, {}
+            completions = file.completions
         else:
             completions, account = _buy(place, recipe, teacher)
         write_completions(folder / COMPLETIONS, metadata, completions)
