@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.scaling.parts import SIZES
 from ftcot_jax.cli import main
 from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.tasks.load import load_task
@@ -43,7 +44,7 @@ def test_every_data_command(shared: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_pages_name_commands_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pages = ("api_students.md", "evaluation.md", "tpu_compile.md", "../README.md")
+    pages = ("api_students.md", "evaluation.md", "performance.md", "tpu_compile.md", "../README.md")
     text = "".join((PAGES / page).read_text() for page in pages)
     commands = sorted(set(re.findall(r"`?ftcot ([a-z-]+) ", text)))
     assert {"api-student", "sample", "run", "train"} <= set(commands)
@@ -53,6 +54,19 @@ def test_other_pages_name_commands_there_are(
             main()
         assert not ended.value.code
         assert "Usage" in capsys.readouterr().out
+
+
+def test_the_performance_page_names_what_there_is() -> None:
+    text = (PAGES / "performance.md").read_text()
+    modules = {name.replace(".", "/") for name in re.findall(r"python -m (benchmarks[a-z._]*)", text)}
+    assert len(modules) >= 3
+    for module in modules:
+        root = PAGES.parent / module
+        assert root.with_suffix(".py").is_file() or (root / "__main__.py").is_file(), module
+    assert all((PAGES / name).is_file() for name in re.findall(r"!\[.*?\]\((.*?)\)", text))
+    begins, ends = (re.findall(rf"<!-- (.*?): {word} -->", text) for word in ("begin", "end"))
+    assert begins == ends
+    assert {f"scaling {part}" for part in SIZES} < set(begins)
 
 
 def test_the_riddles(tmp_path: Path) -> None:

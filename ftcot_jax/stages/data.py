@@ -31,7 +31,7 @@ from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
-from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
+from ftcot_jax.teacher.completion import Completion, check_questions, read_completions, write_completions
 from ftcot_jax.teacher.estimate import Estimate, estimate
 from ftcot_jax.teacher.export import export
 from ftcot_jax.teacher.money import bill
@@ -74,14 +74,20 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        completions, account = _bring(place, recipe, teacher)
         metadata = {
             "base_model": teacher.model_name,
             "dataset_key": data.task.key,
             "prediction_template": teacher.template,
         }
+        completions: Collection[Completion]
+        account: dict[str, Any] = {}
         if teacher.import_path:
-            metadata |= read_completions(teacher.import_path).metadata
+            file = read_completions(teacher.import_path)  # once: it may be most of the memory
+            check_questions(teacher.import_path, file.completions, data.questions)
+            metadata |= file.metadata
+            completions = file.completions
+        else:
+            completions, account = _buy(place, recipe, teacher)
         write_completions(folder / COMPLETIONS, metadata, completions)
         return {"completions": len(completions), "questions": len({row.sample_index for row in completions}), **account}
 
@@ -134,8 +140,8 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
                 "right": sum(pair.correct for pair in pairs),
                 "of_other_questions": len(judged) - len(pairs),
             }
-        lines = (json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
-        (folder / PAIRS).write_text("".join(lines), encoding="utf-8")
+        with open(folder / PAIRS, "w", encoding="utf-8") as lines:  # one by one: never all of the text at once
+            lines.writelines(json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
         return summary
 
     with place.timed("curate"):
@@ -187,20 +193,24 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
     with place.timed("tokenize"):
         table = _read_table(str(artifact.on_disk("records")), _made(place, recipe).model_dump_json())
         pairs = pair_table(place, recipe)
-        records = {
-            (int(sample), int(completion)): number
-            for number, (sample, completion) in enumerate(zip(table.sample_index, table.completion_index, strict=True))
-        }
-        number_N = np.array([records.get((pair.sample_index, pair.completion_index), -1) for pair in pairs.pairs])
+        number_N = record_numbers(table, pairs)
         selection = select(pairs, recipe.select, fits=number_N >= 0)
     return TrialRecords(artifact, table, Selection(number_N[selection.chosen], selection.report))
 
 
-def _bring(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Collection[Completion], dict[str, Any]]:
-    """The completions, and what the ledger says of them if they were bought."""
+def record_numbers(table: RecordTable, pairs: PairTable) -> np.ndarray:
+    """(N,) the record of each pair; -1 of one that became none, for its length."""
+    several = 1 + max(table.completion_index.max(), pairs.completion_index.max(initial=0))
+    asked_N = pairs.sample_index * several + pairs.completion_index
+    there = table.sample_index * several + table.completion_index
+    order = np.argsort(there, kind="stable")
+    found_N = order[np.minimum(np.searchsorted(there, asked_N, sorter=order), len(there) - 1)]
+    return np.where(there[found_N] == asked_N, found_N, -1)
+
+
+def _buy(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Collection[Completion], dict[str, Any]]:
+    """The completions, and what the ledger says of them."""
     data = place.task(recipe)
-    if teacher.import_path:
-        return import_completions(Path(teacher.import_path), data.questions), {}
     if teacher.loopback is None:
         place.keep_at_home(
             "what a teacher sells",
@@ -281,7 +291,8 @@ def _asked(data: TaskData) -> list[Question]:
 
 def _import_digest(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(f"teacher.import: {path}: cannot be read ({error.strerror})") from error
 
@@ -295,15 +306,17 @@ def _identity(data: TaskData) -> str:
 @functools.lru_cache(maxsize=64)
 def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTable:
     pairs = []
-    for number, line in enumerate(epath.Path(file).read_text(encoding="utf-8").split("\n")):
-        if not line:
-            continue
-        try:
-            pairs.append(Pair(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise FtcotError(
-                f"{file}, row {number}: not a pair ({error}); delete its folder to make it again"
-            ) from error
+    prompts: dict[str, str] = {}  # rationales of one question share its text, as they did before they were written
+    with open(file, encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines):
+            try:
+                row = json.loads(line)
+                prompt = prompts.setdefault(row["prompt"], row["prompt"])
+                pairs.append(Pair(**row | {"prompt": prompt}))
+            except (json.JSONDecodeError, TypeError, KeyError) as error:
+                raise FtcotError(
+                    f"{file}, row {number}: not a pair ({error}); delete its folder to make it again"
+                ) from error
     pairs.sort(key=lambda pair: (pair.sample_index, pair.completion_index))
     return PairTable(load_task(task), pairs, scoring)
 

@@ -33,7 +33,7 @@ from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.splits import default_split
 from ftcot_jax.tasks.task import Split, TaskData
 from ftcot_jax.tasks.templates import Template, get_template
-from ftcot_jax.teacher.completion import import_completions, read_completions
+from ftcot_jax.teacher.completion import check_questions, read_completions
 
 CHARACTERS_PER_TOKEN = 4.0
 QUESTION_TOKENS, RATIONALE_TOKENS, ANSWER_TOKENS, EXEMPLAR_TOKENS = 60, 60, 4, 700
@@ -353,8 +353,10 @@ def _load(settings: str, words: tuple[str, ...]) -> tuple[Student | None, bool]:
 @functools.lru_cache(maxsize=64)
 def _judged(path: str, task: TaskSettings, scoring: Scoring) -> list[Judged]:
     data = load_task(task)
-    asked_by = read_completions(path).metadata.get("prediction_template") or "zs_cot"
-    return judge(data, import_completions(Path(path), data.questions), get_template(asked_by).answer_prefix, scoring)
+    file = read_completions(path)
+    check_questions(path, file.completions, data.questions)
+    asked_by = file.metadata.get("prediction_template") or "zs_cot"
+    return judge(data, file.completions, get_template(asked_by).answer_prefix, scoring)
 
 
 @functools.lru_cache(maxsize=128)

@@ -84,7 +84,8 @@ def read_completions(path: str | os.PathLike[str]) -> CompletionFile:
             f"{path}: metadata: prediction_template is {template!r}; it can be null or {', '.join(TEMPLATE_NAMES)}"
         )
     completions: dict[tuple[int, int], Completion] = {}
-    for key, rows in raw["data"].items():
+    for key in list(raw["data"]):
+        rows = raw["data"].pop(key)  # what was parsed goes as its completions come, so that it is not there twice
         if not isinstance(rows, list):
             raise FtcotError(f"{path}, data[{key!r}]: not a list of rows")
         for number, row in enumerate(rows):
