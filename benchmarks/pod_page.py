@@ -44,8 +44,8 @@ def best(rows: Sequence[Row], student: str, pod: str, records: int | None = None
 def best_table(rows: Sequence[Row], students: Sequence[str]) -> str:
     """For each student and pod the best at the paper's batch and the best of all, as markdown."""
     lines = [
-        "| student | pod | mesh | slots | records a slot | remat | GiB a chip | limit | MFU at most | examples/s at most "
-        "| MB received a step and chip | compiled for |",
+        "| student | pod | mesh | slots | records a slot | remat | GiB a chip | limit | MFU at most "
+        "| examples/s at most | MB received a step and chip | compiled for |",
         "|" + "---|" * 12,
     ]
     for student in students:
@@ -55,7 +55,7 @@ def best_table(rows: Sequence[Row], students: Sequence[str]) -> str:
             for row in shown:
                 mark = "**" if row is found[1] else ""
                 trials = devices_of(pod) // row["chips"]
-                mesh = " x ".join(f"{axis} {size}" for axis, size in (("trial", trials), ("fsdp", row["chips"])) if size > 1)
+                mesh = f"trial {trials}" if row["chips"] == 1 else f"trial {trials} x fsdp {row['chips']}"
                 values = [
                     student, pod, mesh, trials * row["slots"], row["records"], row["remat"],
                     f"{row['needed_bytes'] / GIB:.2f}", row["limit"], f"{100 * row['mfu_at_most']:.0f}%",
