@@ -15,7 +15,8 @@ from ftcot_jax.training.mesh import params_shardings
 PURPOSES = ("optimizer", "layers' weights", "vocabulary", "attention scores", "activations")
 """The optimizer's are of weights, moments and gradients once gradients are taken, clipping included; "layers' weights"
 those that the forward and backward pass read, cast, copy and sum gradients into; "vocabulary" the same of the embedding
-and the projection, and logits; "attention scores" whatever has a place for each pair of tokens; "activations" all else."""
+and the projection, and logits; "attention scores" whatever has a place for each pair of tokens; "activations" the rest.
+"""
 
 
 def bytes_by_purpose(program: Program, setup: Setup) -> dict[str, float]:
