@@ -1,4 +1,4 @@
-"""What to set so that a step fits and goes faster: slots by a line through two compiled programs, smaller parts, remat."""
+"""What to set so that a step fits and goes faster: slots by a line through two compiled programs, parts, remat."""
 
 from __future__ import annotations
 

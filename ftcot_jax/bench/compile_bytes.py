@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+from collections.abc import Iterable
 
 import jax
 
@@ -16,6 +17,7 @@ PURPOSES = ("optimizer", "layers' weights", "vocabulary", "attention scores", "a
 """The optimizer's are of weights, moments and gradients once gradients are taken, clipping included; "layers' weights"
 those that the forward and backward pass read, cast, copy and sum gradients into; "vocabulary" the same of the embedding
 and the projection, and logits; "attention scores" whatever has a place for each pair of tokens; "activations" the rest.
+What the compiler copies without saying for what counts by its sizes, as if read by a pass.
 """
 
 
@@ -42,20 +44,31 @@ class _Sizes:
         count = jax.eval_shape(student.head, student.shapes).shape[0]
         # A whole student's, a device's part, and where the compiler puts slots side by side, of all of them.
         self.words = {words * by for words in (count, -(-count // spread)) for by in (1, slots)}
-        self.weights = set()
+        self.weights: set[int] = set()
+        self.shapes: set[tuple[int, ...]] = set()
         places = params_shardings(mesh, student.sharding_rules, student.shapes)
         for leaf, place in zip(jax.tree.leaves(student.shapes), jax.tree.leaves(places), strict=True):
             for dims in (leaf.shape, place.shard_shape(leaf.shape)):
-                self.weights |= {math.prod(part) * by for part in (dims, dims[1:]) for by in (1, slots)}
+                for part in ((by, *some) for some in (dims, dims[1:]) for by in (1, slots)):
+                    self.weights.add(math.prod(part))
+                    self.shapes.add(_unordered(part))
 
     def purpose(self, instruction: Instruction, array: Array) -> str:
         dims = [size for size in array.dims if size != 1]
         if sum(size in self.lengths for size in dims) >= 2:
             return "attention scores"
         of_words = bool(self.words.intersection(dims))
-        if not of_words and (self.of_tokens.intersection(dims) or math.prod(dims) not in self.weights):
+        # A width may be as large as a count of tokens; so one of these speaks against a weight only where the array
+        # has not a weight's very sizes.
+        of_weights = math.prod(dims) in self.weights and not self.of_tokens.intersection(dims)
+        if not of_words and not of_weights and _unordered(dims) not in self.shapes:
             return "activations"
         source = instruction.attribute("op_name")
         if source is not None and "jvp" not in source and source.startswith('"jit(step)'):
             return "optimizer"
         return "vocabulary" if of_words else "layers' weights"
+
+
+def _unordered(dims: Iterable[int]) -> tuple[int, ...]:
+    """Sizes in any order, without those of 1."""
+    return tuple(sorted(size for size in dims if size != 1))
