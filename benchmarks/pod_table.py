@@ -45,7 +45,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "tpu_compile.md"
 STORE = Path(__file__).with_name("pod_table.json")
 RECORD, LABELS = 192, 96
 
-_T5 = {"model_type": "t5", "vocab_size": 32128, "feed_forward_proj": "gated-gelu", "d_kv": 64, "dropout_rate": 0.1}
+_T5 = {"model_type": "t5", "vocab_size": 32128, "feed_forward_proj": "gated-gelu", "d_kv": 64, "dropout_rate": 0.1,
+       "tie_word_embeddings": False}  # fmt: skip
 STUDENTS: dict[str, dict[str, Any]] = {  # as the published configs
     "gpt2": {"model_type": "gpt2", "vocab_size": 50257},
     "gpt2-large": {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 1280, "n_layer": 36, "n_head": 20},

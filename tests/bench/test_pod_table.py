@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from benchmarks import pod_table
 from benchmarks.pod_layouts import Layout, Row, candidates, compiled_for, devices_of, predicted_bytes, to_compile
 from benchmarks.pod_page import all_table, best, best_table, bytes_table
 from ftcot_jax.bench.compile_bytes import PURPOSES
 from ftcot_jax.bench.compile_chips import GIB
+from ftcot_jax.students.known import table
 
 ROOM = 15.75 * GIB
 
@@ -142,3 +144,14 @@ def test_writing_the_page_changes_nothing_else(tmp_path: Path, monkeypatch: pyte
     text = page.read_text()
     assert "old" not in text
     assert (text[:2], text[-3:], text.count("\nb\n"), text.count("| gpt2 |")) == ("a\n", "\nc\n", 2, 3 + 1 + 1)
+
+
+def test_students_are_the_published_ones() -> None:
+    known = {name.lower(): fields for name, fields in table().items()}
+    names = [name for name in pod_table.STUDENTS if name in known]
+    assert len(names) == 5
+    for name in names:
+        ours = pod_table.STUDENTS[name]
+        whole = transformers.AutoConfig.for_model(**ours).to_dict() | ours
+        sizes = {key: value for key, value in known[name].items() if key != "max_position_embeddings"}
+        assert {key: whole[key] for key in sizes} == sizes, name
