@@ -35,7 +35,8 @@ _ORDER = (
     (8, 1, "dots"), (32, 1, "dots"), (64, 1, "dots"), (8, 1, "full"), (64, 1, "full"), (32, 1, "full"),
     (8, 2, "dots"), (32, 2, "dots"), (8, 1, "none"), (8, 4, "dots"), (64, 2, "dots"),
 )  # fmt: skip
-_STATE = 16  # bytes a weight: float32 weight, gradient and two moments
+_STATE = 18  # bytes a weight: float32 weight, gradient and two moments, and what the products read in bfloat16
+_STORES = ("full", "dots", "none")  # what stores more later
 
 
 def devices_of(pod: str) -> int:
@@ -74,8 +75,11 @@ def to_compile(rows: Sequence[Row], student: str, chip: str, weights: int, room:
         own = [row for row in rows if (row["student"], row["chip"]) == (student, chip)]
         done = {Layout.of(row) for row in own}
         fitting = {row["chips"] for row in own if row["fits"]}
+        too_large = [Layout.of(row) for row in own if not row["fits"]]
         for layout in candidates(weights, room):
             if layout in done or (fitting and layout.chips > min(fitting)):
+                continue
+            if any(_holds(layout, other) for other in too_large):
                 continue
             needs = predicted_bytes(own, layout)
             if needs is None or needs <= room:
@@ -83,6 +87,17 @@ def to_compile(rows: Sequence[Row], student: str, chip: str, weights: int, room:
                 break
         else:
             return
+
+
+def _holds(layout: Layout, other: Layout) -> bool:
+    """Whether a layout needs all that another needs, or more."""
+    return (
+        layout.chips == other.chips
+        and layout.executor == other.executor
+        and layout.slots >= other.slots
+        and layout.records >= other.records
+        and _STORES.index(layout.remat) >= _STORES.index(other.remat)
+    )
 
 
 def predicted_bytes(rows: Sequence[Row], layout: Layout) -> float | None:
