@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -78,18 +78,18 @@ def cost_of(program: Program, axes: Mapping[str, int]) -> Cost:
       program: what was compiled.
       axes: the mesh's sizes by name, in its order.
     """
-    flops = kernels = moved = 0.0
+    flops = kernels = 0.0
     found: dict[str, Collective] = {}
     for name, instruction, times in program.runs():
         own, told = _flops(program, program.computations[name], instruction)
         flops += times * (own + told)
         kernels += times * told
-        moved += times * _bytes(program, program.computations[name], instruction)
         for key, one in _collectives(program, name, instruction, times, axes):
             # One that is cut into steps and woven into fusions stands there once a step, under one channel.
             if key not in found or found[key].count < one.count:
                 found[key] = one
-    return Cost(flops, kernels, moved, tuple(found.values()), len(program.unknown_loops()))
+    total = sum(size for _, _, size in moved(program))
+    return Cost(flops, kernels, total, tuple(found.values()), len(program.unknown_loops()))
 
 
 # Arithmetic
@@ -158,36 +158,44 @@ def _of(computation: Computation, instruction: Instruction, number: int) -> Arra
 # Bytes
 
 
-def _bytes(program: Program, computation: Computation, instruction: Instruction) -> float:
-    """Bytes of main memory that one run reads and writes."""
+def moved(program: Program) -> Iterator[tuple[Instruction, Array, float]]:
+    """What all runs of each instruction read and write of main memory, by array: what was read or what was written."""
+    for name, instruction, times in program.runs():
+        for array, size in _bytes(program, program.computations[name], instruction):
+            if size:
+                yield instruction, array, times * size
+
+
+def _bytes(program: Program, computation: Computation, instruction: Instruction) -> list[tuple[Array, float]]:
+    """Bytes of main memory that one run reads and writes, by array."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
-        return 0.0
+        return []
     if opcode in ("copy-start", "slice-start", "async-start"):  # what is moved, between two memories
         arrays = [array for array in instruction.arrays if array.dims]
-        moved = min((array.bytes for array in arrays), default=0)
-        return float(moved * sum(array.space == 0 for array in arrays[:2]))
+        least = min((array.bytes for array in arrays), default=0)
+        return [(array, float(least)) for array in arrays[:2] if array.space == 0]
     if opcode == "dynamic-update-slice":
-        return 2.0 * _main([_of(computation, instruction, 1)])
+        changed = _of(computation, instruction, 1)
+        return [(changed, 2 * _main(changed))]
     if opcode in _PARTS:
-        return _main(instruction.arrays) * (2 if _of(computation, instruction, 0).space == 0 else 1)
-    written, read = _main(instruction.arrays), 0.0
+        twice = 2 if _of(computation, instruction, 0).space == 0 else 1
+        return [(array, twice * _main(array)) for array in instruction.arrays]
+    inner = program.computations[str(instruction.called("calls"))] if opcode == "fusion" else None
+    read = []
     for number, name in enumerate(instruction.operands):
         source = computation[name]
         if source.opcode == "constant" or not source.arrays:
             continue
-        whole = _main(source.arrays)
-        if opcode == "fusion" and whole:
-            inner = program.computations[str(instruction.called("calls"))]
+        whole = sum(map(_main, source.arrays))
+        if inner is not None and whole:
             whole = min(whole, _read_of_parameter(program, inner, number))
-        read += whole
-    if opcode == "fusion":
-        written = _written(program.computations[str(instruction.called("calls"))], instruction)
-    return written + read
+        read.append((source.arrays[0], whole))
+    return read + _written(inner, instruction)
 
 
-def _main(arrays: Sequence[Array]) -> float:
-    return float(sum(array.bytes for array in arrays if array.space == 0))
+def _main(array: Array) -> float:
+    return float(array.bytes) if array.space == 0 else 0.0
 
 
 def _read_of_parameter(program: Program, inner: Computation, number: int) -> float:
@@ -215,20 +223,22 @@ def _read(program: Program, inner: Computation, name: str) -> float:
     return min(whole, read)
 
 
-def _written(inner: Computation, instruction: Instruction) -> float:
-    """Bytes a fusion writes; where it changes a part of an array in place, that part's."""
+def _written(inner: Computation | None, instruction: Instruction) -> list[tuple[Array, float]]:
+    """Bytes written; where a fusion, whose computation `inner` is, changes a part of an array in place, that part's."""
+    whole = [(array, _main(array)) for array in instruction.arrays]
+    if inner is None:
+        return whole
     root = next(one for one in inner.values() if one.root)
     results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
     if len(results) != len(instruction.arrays):
-        return _main(instruction.arrays)
-    total = 0.0
-    for result, array in zip(results, instruction.arrays, strict=True):
+        return whole
+    parts = []
+    for result, (array, size) in zip(results, whole, strict=True):
         while result.opcode == "bitcast":
             result = inner[result.operands[0]]
-        if array.space == 0:
-            in_place = result.opcode == "dynamic-update-slice"
-            total += _of(inner, result, 1).bytes if in_place else array.bytes
-    return total
+        in_place = size > 0 and result.opcode == "dynamic-update-slice"
+        parts.append((array, float(_of(inner, result, 1).bytes) if in_place else size))
+    return parts
 
 
 # Talk

@@ -14,7 +14,8 @@ from ftcot_jax.bench.compile_cost import Collective, Cost, cost_of
 from ftcot_jax.bench.compile_hlo import Program
 from ftcot_jax.bench.compile_programs import DoesNotFit, compile_lowered
 
-_RESERVED = 0.25 * GIB  # of a v5e's 16 GiB the compiler hands out 15.75
+RESERVED = 0.25 * GIB
+"""Bytes that the compiler keeps for itself: of a v5e's 16 GiB it hands out 15.75."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Figures:
       cost: None where there was no room.
       roofline: None where the chip is not known.
       estimate: the compiler's own seconds, where it is worth showing; see `compiler_seconds`.
+      program: None where there was no room.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Figures:
     cost: Cost | None
     roofline: Roofline | None
     estimate: float | None
+    program: Program | None = dataclasses.field(default=None, repr=False)
 
     @property
     def fits(self) -> bool:
@@ -103,17 +106,19 @@ def figures_of(
       peak: operations a second of one device; None where nobody knows.
     """
     began = time.monotonic()
-    room = None if chip is None else chip.memory - _RESERVED
+    room = None if chip is None else chip.memory - RESERVED
     try:
         compiled = compile_lowered(lowered)
     except DoesNotFit as error:
-        return Figures(name, time.monotonic() - began, None, error.needed, error.room, None, None, None)
+        return Figures(name, time.monotonic() - began, None, error.needed, error.room, None, None, None, None)
     seconds = time.monotonic() - began
-    memory, cost = Memory.of(compiled), cost_of(Program.parse(compiled.as_text() or ""), axes)
+    memory, program = Memory.of(compiled), Program.parse(compiled.as_text() or "")
+    cost = cost_of(program, axes)
     roofline = None
     if chip is not None and peak is not None:
         roofline = Roofline(cost.flops / peak, cost.bytes / chip.bandwidth, cost.wire / chip.interconnect)
-    return Figures(name, seconds, memory, memory.total, room, cost, roofline, compiler_seconds(compiled, roofline))
+    estimate = compiler_seconds(compiled, roofline)
+    return Figures(name, seconds, memory, memory.total, room, cost, roofline, estimate, program)
 
 
 def compiler_seconds(compiled: jax.stages.Compiled, roofline: Roofline | None) -> float | None:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from ftcot_jax.bench.compile_bytes import bytes_by_purpose
 from ftcot_jax.bench.compile_cost import Cost
 from ftcot_jax.bench.compile_hlo import Program
 from ftcot_jax.bench.compile_programs import Setup
@@ -152,3 +153,15 @@ def test_counted_arithmetic_is_the_models(layout: str) -> None:
     expected = model.text * tokens + model.label * shape.labels + model.causal * tokens * shape.length
     assert cost.flops * made.mesh.size == pytest.approx(made.slots * expected, rel=0.02)
     assert cost.unknown_loops == 0
+
+
+def test_purposes_of_bytes_add_up() -> None:
+    made, program, cost = step("trial")
+    parts = bytes_by_purpose(program, made)
+    assert sum(parts.values()) == pytest.approx(cost.bytes)
+    weights = made.slots // made.mesh.size * weight_bytes(made)
+    # AdamW reads weights, two moments and gradients, and writes the first three; clipping reads gradients.
+    assert 6.5 * weights < parts["optimizer"] < 16 * weights
+    layers, shape = 3, made.shape
+    scores = 4 * layers * 8 * shape.rows * shape.length**2  # float32, of eight heads
+    assert parts["attention scores"] > 2 * scores, "written forward, read backward"

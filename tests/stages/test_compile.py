@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import yaml
 
-from ftcot_jax.bench.compile_advice import most_slots
+from ftcot_jax.bench.compile_advice import advise, most_slots
 from ftcot_jax.bench.compile_chips import GIB
 from ftcot_jax.bench.compile_figures import Figures, Memory, Roofline, too_much
 from ftcot_jax.cli import main
+from tests.bench.hlo_cases import setup, tiny
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -92,6 +95,16 @@ def test_a_wrong_topology_is_one_line(
 def figures(needed: float, fits: bool = True) -> Figures:
     memory = Memory(int(needed), 0, 0, 0, 0) if fits else None
     return Figures("train step", 1.0, memory, needed, 15.75 * GIB, None, Roofline(1, 2, 3), None)
+
+
+@pytest.mark.parametrize(("times", "said"), [((1, 2, 0), True), ((2, 1, 0), False), ((1, 2, 3), False)])
+def test_a_step_that_memory_limits_is_told_to_store_less(times: tuple[float, ...], said: bool) -> None:
+    one = dataclasses.replace(figures(3 * GIB), roofline=Roofline(*times))
+    made = setup(jax.devices("cpu"), trial=8)
+    slots, *more = advise(made, one, lambda _: figures(5 * GIB))
+    assert slots.startswith("train.slots=56 is the most that fits")
+    assert ["student.remat=dots" in tip for tip in more] == [True] * said
+    assert len(advise(dataclasses.replace(made, student=tiny("dots")), one, lambda _: figures(5 * GIB))) == 1
 
 
 def test_advice_is_a_line_through_two_programs() -> None:
