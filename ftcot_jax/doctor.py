@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from ftcot_jax.accelerator import accelerator
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.platform_flags import FLAGS, VARIABLE
 from ftcot_jax.versions import TESTED_PAIRS
@@ -114,7 +115,7 @@ def _libtpu_of_jax() -> str:
 def _flags(environment: Mapping[str, str]) -> Iterator[Finding]:
     for variable in dict.fromkeys(VARIABLE.values()):
         yield Finding(variable, environment.get(variable) or "not set")
-    if _accelerator() == "gpu":
+    if accelerator() == "gpu":
         missing = [flag for flag in FLAGS["gpu"] if flag.name not in environment.get("XLA_FLAGS", "")]
         if missing:
             names = ", ".join(f"--{flag.name}={flag.value} ({flag.reason})" for flag in missing)
@@ -184,13 +185,6 @@ def _remedy(out: str) -> str:
     )
 
 
-def _accelerator() -> str:
-    """What the machine has, by its device files: tpu, gpu or cpu."""
-    if list(Path("/dev").glob("accel*")) or (list(Path("/dev/vfio").glob("[0-9]*")) and _version("libtpu")):
-        return "tpu"
-    return "gpu" if list(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-
-
 def _devices(environment: Mapping[str, str]) -> Finding:
     try:
         done = subprocess.run(
@@ -208,7 +202,7 @@ def _devices(environment: Mapping[str, str]) -> Finding:
     room = f", {_size(limits[0])} each, at most {_size(max(used))} in use" if limits else ""
     text = f"{seen['count']} x {seen['kind']} ({seen['platform']}){room}"
     text += f"; {seen['all']} over all machines" if seen["all"] != seen["count"] else ""
-    has, forced = _accelerator(), environment.get("JAX_PLATFORMS", "")
+    has, forced = accelerator(), environment.get("JAX_PLATFORMS", "")
     if has != "cpu" and seen["platform"] == "cpu" and "cpu" not in forced:
         extra = {"tpu": "tpu", "gpu": "cuda"}[has]
         return Finding(

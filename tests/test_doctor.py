@@ -138,7 +138,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gpu", {}, "pip install '.[cuda]'"),
         ("gpu", {"JAX_PLATFORMS": "cpu"}, ""),
     ):
-        monkeypatch.setattr(doctor, "_accelerator", lambda has=has: has)
+        monkeypatch.setattr(doctor, "accelerator", lambda has=has: has)
         found = doctor._devices(environment)
         assert wrong in found.wrong
         assert bool(found.wrong) == bool(wrong)
@@ -163,7 +163,7 @@ def test_devices_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_left_out_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_accelerator", lambda: "gpu")
+    monkeypatch.setattr(doctor, "accelerator", lambda: "gpu")
     assert "latency_hiding" in findings(None, monkeypatch)["flags left out"].seen
     given = findings(None, monkeypatch, XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true")
     assert "flags left out" not in given
