@@ -1,4 +1,4 @@
-"""Which accelerator this machine has, found without starting jax; and the TPU's compiler left out where there is no TPU."""
+"""Which accelerator this machine has, found without starting jax; and jax started without a TPU that is not there."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def accelerator() -> Literal["tpu", "gpu", "cpu"]:
 
 
 def leave_out_absent_tpu(environment: MutableMapping[str, str]) -> None:
-    """Lets jax use the CPU at once where libtpu is installed to compile (`ftcot compile`, the tests) and no TPU is there.
+    """Lets jax use the CPU at once where libtpu is installed to compile (`ftcot compile`, the tests).
 
-    Otherwise every command tries to start a TPU first: six lines of complaint on stderr, a lock in the temporary folder
-    that a second user cannot open, logs beside it. A choice of the user's, and other accelerators, stay as they are.
+    Otherwise every command tries to start a TPU first: five lines of complaint on stderr, and a lock and logs in the
+    temporary folder. A choice of the user's, and other accelerators, stay as they are.
     """
     if "JAX_PLATFORMS" in environment or importlib.util.find_spec("libtpu") is None:
         return

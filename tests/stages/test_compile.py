@@ -69,7 +69,12 @@ def test_before_there_are_records_and_after(
 @pytest.mark.parametrize(
     ("topology", "said", "code"),
     [
-        ("v7x:2x2", "no such chip 'v7x'", 2),
+        ("v7x:2x2x1", "rented through GKE only (tpu_scripts/gke.sh, xpk.sh)", 2),
+        ("v5:4x4", "no such chip 'v5'; did you mean 'v5e'?", 2),
+        ("v5e:4x4x4", "a v5e pod is like v5e:4x4, of at most 256 chips", 2),
+        ("v6e:32x32", "of at most 256 chips", 2),
+        ("v4:2x2", "a v4 pod is like v4:2x2x4", 2),
+        ("v5p:x", "a v5p pod is like v5p:4x4x4", 2),
         ("v5e", "give a chip and its shape", 2),
         ("cpu:x", "comes how many devices", 2),
         ("gpu:8", "XLA compiles for GPUs only where they are", 1),
