@@ -82,8 +82,8 @@ def find_topology(name: str) -> Topology:
         return Topology(name, _cpus(int(shape)) if kind == "cpu" else _gpus(int(shape)), None)
     if kind.lower() in ("v7x", "tpu7x"):
         raise UsageError(
-            f"--topology {name}: the data sheet of TPU7x is not in ftcot yet, so nothing can be said of it; it is rented "
-            f"through GKE only (tpu_scripts/gke.sh, xpk.sh). There are {_EXAMPLES}"
+            f"--topology {name}: ftcot has no data sheet of TPU7x, so nothing can be said of it; it is rented through "
+            f"GKE only (tpu_scripts/gke.sh, xpk.sh). There are {_EXAMPLES}"
         )
     if kind not in CHIPS:
         raise UsageError(f"--topology {name}: no such chip '{kind}'{nearest(kind, CHIPS)}; there are {_EXAMPLES}")

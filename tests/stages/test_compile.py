@@ -29,6 +29,8 @@ RECIPE: dict[str, Any] = {
     "sweep": {"axes": [{"seed": list(range(8))}]},
 }  # fmt: skip
 
+SMALLER = ("student.scratch.num_hidden_layers=1", "student.scratch.vocab_size=64", "evaluate.batch_rows=1")
+
 
 def ftcot(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["ftcot", *words])
@@ -64,6 +66,28 @@ def test_before_there_are_records_and_after(
     after = capsys.readouterr().out
     assert "the run's own 40 records" in after or "the run's own 3" in after
     assert "talk    none" in after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5p:2x2x1", "v5e:1x1", "v6e:2x2"])
+def test_all_programs_for_every_chip(
+    topology: str, recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Step, refill and decoding, compiled by libtpu for a pod that is not here."""
+    pytest.importorskip("libtpu", reason="the tpu extra brings the TPU's compiler")
+    assert ftcot(monkeypatch, "compile", recipe, "--topology", topology, "train.slots=4", *SMALLER, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["devices"] == values["mesh"]["trial"] == (1 if topology == "v5e:1x1" else 4)
+    assert values["compiler"].startswith("libtpu ")
+    step, refill, decode = values["programs"]
+    for program in (step, refill, decode):
+        assert program["fits"]
+        assert program["collectives"] == []
+        assert program["roofline_seconds"]["memory"] > 0
+    assert step["loops_of_unknown_length"] == refill["loops_of_unknown_length"] == 0
+    assert 1 <= values["bound"]["compiled_over_model"] < 2
+    assert 0 < values["bound"]["mfu_at_most"] < 1
+    assert "train.slots=" in values["advice"][0]
 
 
 @pytest.mark.parametrize(
