@@ -69,6 +69,7 @@ def test_before_there_are_records_and_after(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("topology", ["v4:2x2x1", "v5p:2x2x1", "v5e:1x1", "v6e:2x2"])
 def test_all_programs_for_every_chip(
     topology: str, recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
