@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -18,8 +19,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from ftcot_jax.accelerator import accelerator
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.platform_flags import FLAGS, VARIABLE
+from ftcot_jax.tasks.fetch import cache_folder
 from ftcot_jax.versions import TESTED_PAIRS
 
 DEVICE_SECONDS = 180  # on a pod, jax waits for the other machines' processes
@@ -31,6 +34,7 @@ KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 PROBE = """
 import json, jax
 devices = jax.local_devices()
+jax.block_until_ready([jax.device_put(1.0, device) + 1 for device in devices])
 stats = [device.memory_stats() or {} for device in devices]
 print("ftcot-devices " + json.dumps({
     "platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices), "all": jax.device_count(),
@@ -79,8 +83,9 @@ def examine(out: str | None, environment: Mapping[str, str]) -> Iterator[Finding
     yield _memory()
     yield from _disks(out)
     if out is not None:
-        yield _access(out)
-        yield Finding("compile cache", f"{out.rstrip('/')}/compiled, shared by the runs there")
+        yield _access("output", out)
+    yield _access("compile cache", environment.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder() / "compiled"))
+    yield _students(environment)
     yield _devices(environment)
 
 
@@ -112,9 +117,9 @@ def _libtpu_of_jax() -> str:
 
 
 def _flags(environment: Mapping[str, str]) -> Iterator[Finding]:
-    for variable in dict.fromkeys(VARIABLE.values()):
+    for variable in (*dict.fromkeys(VARIABLE.values()), "JAX_PLATFORMS"):
         yield Finding(variable, environment.get(variable) or "not set")
-    if _accelerator() == "gpu":
+    if accelerator() == "gpu":
         missing = [flag for flag in FLAGS["gpu"] if flag.name not in environment.get("XLA_FLAGS", "")]
         if missing:
             names = ", ".join(f"--{flag.name}={flag.value} ({flag.reason})" for flag in missing)
@@ -148,7 +153,7 @@ def _memory() -> Finding:
 
 
 def _disks(out: str | None) -> Iterator[Finding]:
-    folders = {"home": Path.home(), "temporary": Path(os.environ.get("TMPDIR", "/tmp"))}
+    folders = {"home": Path.home(), "temporary": Path(os.environ.get("TMPDIR", "/tmp")), "cache": cache_folder()}
     if out is not None and "://" not in out:
         folders["output"] = Path(out)
     for name, folder in folders.items():
@@ -158,37 +163,55 @@ def _disks(out: str | None) -> Iterator[Finding]:
         yield Finding(f"disk of {name}", f"{_size(free)} free at {folder}", wrong)
 
 
-def _access(out: str) -> Finding:
-    """Writes a small file, reads it back, deletes it."""
-    began = time.monotonic()
+def _access(what: str, folder: str) -> Finding:
+    """Writes a file of a MiB, reads it back, deletes it: a full disk may still take a line."""
+    began, data = time.monotonic(), os.urandom(1 << 20)
+    probe = None
     try:
-        probe = epath.Path(out) / f".ftcot-doctor-{socket.gethostname()}-{os.getpid()}"
+        probe = epath.Path(folder) / f".ftcot-doctor-{socket.gethostname()}-{os.getpid()}"
         probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_text("probe")
-        right = probe.read_text() == "probe"
+        probe.write_bytes(data)
+        right = probe.read_bytes() == data
         probe.unlink()
     except Exception as error:  # each file system has errors of its own
+        with contextlib.suppress(Exception):
+            if probe is not None:
+                probe.unlink(missing_ok=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        return Finding("output", f"{out}: {type(error).__name__}: {reason}", _remedy(out))
+        return Finding(what, f"{folder}: {type(error).__name__}: {reason}", _remedy(what, folder))
     if not right:
-        return Finding("output", f"{out}: what was written is not what is read", "choose another folder")
-    return Finding("output", f"{out}: written, read and deleted in {time.monotonic() - began:.2f} s")
+        return Finding(what, f"{folder}: what was written is not what is read", "choose another folder")
+    return Finding(what, f"{folder}: written, read and deleted in {time.monotonic() - began:.2f} s")
 
 
-def _remedy(out: str) -> str:
-    if "://" not in out:
-        return "choose a folder you may write to"
+def _remedy(what: str, folder: str) -> str:
+    if what == "compile cache":
+        return "every start compiles anew until this folder can be written; JAX_COMPILATION_CACHE_DIR names another"
+    if "://" not in folder:
+        return "choose a folder you may write to, on a disk with room"
     return (
         "the account of this machine must be allowed to write there (roles/storage.objectAdmin on the bucket; at home: "
         "gcloud auth application-default login), and the package that reads this kind of address be installed"
     )
 
 
-def _accelerator() -> str:
-    """What the machine has, by its device files: tpu, gpu or cpu."""
-    if list(Path("/dev").glob("accel*")) or (list(Path("/dev/vfio").glob("[0-9]*")) and _version("libtpu")):
-        return "tpu"
-    return "gpu" if list(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+def _students(environment: Mapping[str, str]) -> Finding:
+    """Where students named by their hub name are kept; asked of nobody, so that it works without a network."""
+    home = environment.get("HF_HOME") or str(Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    folder = Path(environment.get("HF_HUB_CACHE") or str(Path(home) / "hub")).expanduser()
+    try:
+        count = len(list(folder.glob("models--*")))
+        above = next(part for part in (folder, *folder.parents) if part.exists())
+        seen = f"{count} students of the hub in {folder}"
+        writable = os.access(above, os.W_OK)
+    except OSError as error:
+        return Finding("student cache", f"{folder}: {error.strerror}", "HF_HUB_CACHE names another folder")
+    offline = environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    if offline:
+        wrong = "" if count else "HF_HUB_OFFLINE forbids to fetch one: give student.checkpoint as a folder, or unset it"
+        return Finding("student cache", f"{seen}, and HF_HUB_OFFLINE is set", wrong)
+    wrong = "" if writable else "none can be fetched into it: HF_HUB_CACHE names another folder"
+    return Finding("student cache", seen, wrong)
 
 
 def _devices(environment: Mapping[str, str]) -> Finding:
@@ -208,7 +231,7 @@ def _devices(environment: Mapping[str, str]) -> Finding:
     room = f", {_size(limits[0])} each, at most {_size(max(used))} in use" if limits else ""
     text = f"{seen['count']} x {seen['kind']} ({seen['platform']}){room}"
     text += f"; {seen['all']} over all machines" if seen["all"] != seen["count"] else ""
-    has, forced = _accelerator(), environment.get("JAX_PLATFORMS", "")
+    has, forced = accelerator(), environment.get("JAX_PLATFORMS", "")
     if has != "cpu" and seen["platform"] == "cpu" and "cpu" not in forced:
         extra = {"tpu": "tpu", "gpu": "cuda"}[has]
         return Finding(

@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from ftcot_jax.accelerator import leave_out_absent_tpu
+
 _VARIABLE, _TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -19,6 +21,7 @@ _PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def main() -> None:
     """Entry point of the installed command."""
     _begin_with_large_pages()
+    leave_out_absent_tpu(os.environ)  # jax reads it when it is imported
     from ftcot_jax.cli import main as command_line  # after the new beginning: its imports would be paid twice
 
     command_line()

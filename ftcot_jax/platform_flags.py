@@ -6,9 +6,11 @@ name here is tried in the tests.
 
 TPU has none. The flags that public recipes set for asynchronous all-gathers (xla_tpu_enable_async_collective_fusion,
 xla_tpu_enable_async_collective_fusion_fuse_all_gather, xla_tpu_overlap_compute_collective_tc,
-xla_enable_async_all_gather) change nothing with libtpu 0.0.51: a step over 16 chips of v5e with fsdp, compiled with all
-of them on, with all off but the second, and with none set, has the same collectives (25 collective-permutes started
-early, one all-gather). Students over the trial axis have no collective at all.
+xla_enable_async_all_gather) are what libtpu 0.0.42.1 does anyway: the train step of a llama (3 layers, 512 wide) with
+fsdp over 16 chips of v5e, compiled with all of them on and with none set, has the same collectives (105
+collective-permutes and all all-gathers while computing, 7 all-reduces, 2 all-to-alls) and needs the same memory; with
+all of them off its all-gathers no longer overlap, and nothing else changes but 23 MiB less memory. Students over the
+trial axis have no collective at all.
 """
 
 from __future__ import annotations

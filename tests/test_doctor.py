@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import importlib.metadata
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,14 @@ import pytest
 from ftcot_jax import doctor
 from ftcot_jax.cli import main
 from ftcot_jax.doctor import Finding, examine
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache folder is not touched."""
+    monkeypatch.setenv("FTCOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    return tmp_path / "cache"
 
 
 def findings(out: str | None, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Finding]:
@@ -53,7 +64,7 @@ def test_wrong_is_exit_code_1_and_says_what_to_do(
     assert ended.value.code == 1
     told = capsys.readouterr()
     assert "choose a folder you may write to" in told.out
-    assert "1 of 13 things look wrong: output" in told.err
+    assert "1 of 16 things look wrong: output" in told.err
 
 
 def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +122,58 @@ def test_a_bucket_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError("403 no storage.objects.create access")
 
     monkeypatch.setattr(doctor.epath, "Path", refuse)
-    found = doctor._access("gs://bucket/x")
+    found = doctor._access("output", "gs://bucket/x")
     assert "403 no storage.objects.create" in found.seen
     assert "roles/storage.objectAdmin" in found.wrong
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file grows beyond 64 KiB, as on a disk that is all but full: a line can be written, a program cannot."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_disk():
+        found = findings(str(tmp_path / "out"), monkeypatch)
+    assert "choose a folder you may write to, on a disk with room" in found["output"].wrong
+    assert found["compile cache"].seen.startswith(f"{own_cache}/compiled: OSError")
+    assert "JAX_COMPILATION_CACHE_DIR names another" in found["compile cache"].wrong
+    assert not list(tmp_path.rglob(".ftcot-doctor*")), "what was written in part is left behind"
+
+
+def test_the_compile_cache_is_where_runs_keep_programs(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ftcot_jax.stages.run import _keep_programs
+
+    set_to: dict[str, Any] = {}
+    monkeypatch.setattr("ftcot_jax.stages.run.jax.config.update", set_to.__setitem__)
+    _keep_programs()
+    assert set_to["jax_compilation_cache_dir"] == f"{own_cache}/compiled"
+    assert findings(None, monkeypatch)["compile cache"].seen.startswith(f"{own_cache}/compiled: written")
+    other = str(tmp_path / "other")
+    found = findings(None, monkeypatch, JAX_COMPILATION_CACHE_DIR=other)["compile cache"]
+    assert found.seen.startswith(f"{other}: written")
+
+
+def test_students_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "hf"
+    here = {"HF_HOME": str(home)}
+    assert findings(None, monkeypatch, **here)["student cache"] == Finding(
+        "student cache", f"0 students of the hub in {home}/hub"
+    )
+    assert "HF_HUB_OFFLINE forbids" in findings(None, monkeypatch, **here, HF_HUB_OFFLINE="1")["student cache"].wrong
+    (home / "hub/models--google--flan-t5-small").mkdir(parents=True)
+    found = findings(None, monkeypatch, **here, HF_HUB_OFFLINE="1")["student cache"]
+    assert (found.seen[:10], found.wrong) == ("1 students", "")
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert "HF_HUB_CACHE names another" in findings(None, monkeypatch, **here)["student cache"].wrong
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, out: str = "", said: str = "", code: int = 0) -> None:
@@ -138,7 +198,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gpu", {}, "pip install '.[cuda]'"),
         ("gpu", {"JAX_PLATFORMS": "cpu"}, ""),
     ):
-        monkeypatch.setattr(doctor, "_accelerator", lambda has=has: has)
+        monkeypatch.setattr(doctor, "accelerator", lambda has=has: has)
         found = doctor._devices(environment)
         assert wrong in found.wrong
         assert bool(found.wrong) == bool(wrong)
@@ -163,7 +223,7 @@ def test_devices_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_left_out_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_accelerator", lambda: "gpu")
+    monkeypatch.setattr(doctor, "accelerator", lambda: "gpu")
     assert "latency_hiding" in findings(None, monkeypatch)["flags left out"].seen
     given = findings(None, monkeypatch, XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true")
     assert "flags left out" not in given

@@ -20,7 +20,8 @@ TRIED_ON_TPU = (
 
 
 def starts(code: str, variable: str, flags: str) -> bool:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", variable: flags}
+    alone = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "true"}
+    environment = os.environ | alone | {variable: flags}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
 
 

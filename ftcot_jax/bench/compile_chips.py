@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
+from ftcot_jax.accelerator import accelerator
 from ftcot_jax.errors import FtcotError, UsageError, nearest
 
 GIB = 2**30
@@ -23,19 +26,23 @@ class Chip:
       memory: bytes of main memory, of which the compiler keeps a little for itself.
       bandwidth: bytes a second to and from it.
       interconnect: bytes a second from other chips, over all its links.
+      example: the shape of a small pod of it; all its pods have as many sides.
+      most: chips in its largest pod.
     """
 
     memory: float
     bandwidth: float
     interconnect: float
+    example: str
+    most: int
 
 
 # https://cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e: the pages give interconnect in Gbit/s a chip.
 CHIPS = {
-    "v4": Chip(32 * GIB, 1.2e12, 2400e9 / 8),
-    "v5e": Chip(16 * GIB, 0.819e12, 1600e9 / 8),
-    "v5p": Chip(95 * GIB, 2.765e12, 4800e9 / 8),
-    "v6e": Chip(32 * GIB, 1.64e12, 3584e9 / 8),
+    "v4": Chip(32 * GIB, 1.2e12, 2400e9 / 8, "2x2x4", 4096),
+    "v5e": Chip(16 * GIB, 0.819e12, 1600e9 / 8, "4x4", 256),
+    "v5p": Chip(95 * GIB, 2.765e12, 4800e9 / 8, "4x4x4", 8960),
+    "v6e": Chip(32 * GIB, 1.64e12, 3584e9 / 8, "4x4", 256),
 }
 _EXAMPLES = "v5e:4x4, v5e:16x16, v6e:16x16, v4:2x2x4, v5p:4x4x4, cpu:8, gpu:8"
 
@@ -73,9 +80,14 @@ def find_topology(name: str) -> Topology:
         if not shape.isdigit() or int(shape) < 1:
             raise UsageError(f"--topology {name}: after '{kind}:' comes how many devices, as in {kind}:8")
         return Topology(name, _cpus(int(shape)) if kind == "cpu" else _gpus(int(shape)), None)
+    if kind.lower() in ("v7x", "tpu7x"):
+        raise UsageError(
+            f"--topology {name}: ftcot has no data sheet of TPU7x, so nothing can be said of it; it is rented through "
+            f"GKE only (tpu_scripts/gke.sh, xpk.sh). There are {_EXAMPLES}"
+        )
     if kind not in CHIPS:
         raise UsageError(f"--topology {name}: no such chip '{kind}'{nearest(kind, CHIPS)}; there are {_EXAMPLES}")
-    return Topology(name, _tpus(name), CHIPS[kind])
+    return Topology(name, _tpus(kind, shape), CHIPS[kind])
 
 
 def _cpus(count: int) -> list[Any]:
@@ -104,27 +116,53 @@ def _gpus(count: int) -> list[Any]:
     return devices[:count]
 
 
-def _tpus(name: str) -> list[Any]:
-    # Without this libtpu asks the cloud's metadata server, for minutes, which machine it is on.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
-    try:
-        import libtpu  # noqa: F401  # jax's own message for a missing one is long
-    except ImportError as error:
+def _tpus(kind: str, shape: str) -> list[Any]:
+    name, chip = f"{kind}:{shape}", CHIPS[kind]
+    sides = [int(side) for side in shape.split("x") if side.isdigit()]
+    if len(sides) != chip.example.count("x") + 1 or "x".join(map(str, sides)) != shape or math.prod(sides) > chip.most:
+        raise UsageError(f"--topology {name}: a {kind} pod is like {kind}:{chip.example}, of at most {chip.most} chips")
+    if importlib.util.find_spec("libtpu") is None:  # jax's own message is long
         raise FtcotError(
             f"--topology {name}: the TPU's compiler is not installed; pip install 'ftcot_jax[tpu]' brings it"
-        ) from error
+        )
     from jax.experimental import topologies
 
     try:
         # Both cores of a v4 chip are one device, as on its own hosts; later chips say so by themselves.
-        cores = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **cores).devices)
+        more: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
+        if sides == [1, 1]:
+            more["chips_per_host_bounds"] = [1, 1, 1]  # a machine with a single chip; else libtpu takes four
+        with _as_a_compiler():
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
     except Exception as error:  # the plug-in raises jax's runtime error for each of many reasons
         said = " ".join(str(error).split())[:200]
         if "lockfile" in said or "already in use" in said:
             raise FtcotError(
-                f"--topology {name}: another process on this machine uses the TPU's compiler; wait for it, or set "
-                "ALLOW_MULTIPLE_LIBTPU_LOAD=true"
+                f"--topology {name}: another process on this machine uses its TPU; wait for it, or compile elsewhere"
             ) from error
-        raise UsageError(f"--topology {name}: libtpu knows no such shape ({said}); try one of {_EXAMPLES}") from error
+        raise UsageError(f"--topology {name}: there is no such pod ({said}); try one of {_EXAMPLES}") from error
+
+
+# What libtpu reads when it is loaded. Without these it asks the cloud's metadata server, for minutes, which machine it
+# is on, complains of every answer it does not get, and lets one process a machine load it.
+_COMPILER = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_HOST_BOUNDS": "1,1,1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
+}
+
+
+@contextlib.contextmanager
+def _as_a_compiler() -> Iterator[None]:
+    """Loads libtpu to compile only, where there is no TPU that it could start."""
+    added = (
+        {} if accelerator() == "tpu" else {name: value for name, value in _COMPILER.items() if name not in os.environ}
+    )
+    os.environ |= added
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

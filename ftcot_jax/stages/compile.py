@@ -130,6 +130,11 @@ def compile_recipe(
             lambda other: figures("train step", other.step()),
         )
     )
+    idle = len(place.devices) - mesh.size
+    if idle:
+        tips.append(
+            f"the mesh leaves {idle} of {len(place.devices)} devices idle: mesh.trial=-1 spreads slots over all"
+        )
     values = {
         **head,
         "programs": [as_json(one) for one in found],

@@ -230,6 +230,11 @@ def test_workers_with_a_disk_each_share_a_sweep_in_the_bucket(
     assert sum(text.count("student: made") for text in said) == 4
     assert students(bucket, "shared") == students(bucket, undisturbed)
     assert losses(bucket, "shared") == losses(bucket, undisturbed)
+    home = [*FTCOT, "report", "gs://bucket/shared"], [*FTCOT, "sweep", "status", "gs://bucket/shared"]
+    for command in home:  # from anywhere, by the folder alone
+        done = subprocess.run(command, cwd=ROOT, env=machine("home").environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"4 of 4|4 trials|4 done", done.stdout), done.stdout
 
 
 def test_what_is_paid_for_is_not_bought_into_a_bucket(

@@ -32,6 +32,8 @@ RECIPE: dict[str, Any] = {
     "sweep": {"axes": [{"seed": list(range(8))}]},
 }  # fmt: skip
 
+SMALLER = ("student.scratch.num_hidden_layers=1", "student.scratch.vocab_size=64", "evaluate.batch_rows=1")
+
 
 def ftcot(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["ftcot", *words])
@@ -69,10 +71,40 @@ def test_before_there_are_records_and_after(
     assert "talk    none" in after
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5p:2x2x1", "v5e:1x1", "v6e:2x2"])
+def test_all_programs_for_every_chip(
+    topology: str, recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Step, refill and decoding, compiled by libtpu for a pod that is not here."""
+    pytest.importorskip("libtpu", reason="the tpu extra brings the TPU's compiler")
+    assert ftcot(monkeypatch, "compile", recipe, "--topology", topology, "train.slots=4", *SMALLER, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["devices"] == values["mesh"]["trial"] == (1 if topology == "v5e:1x1" else 4)
+    assert values["compiler"].startswith("libtpu ")
+    step, refill, decode = values["programs"]
+    for program in (step, refill, decode):
+        assert program["fits"]
+        assert program["roofline_seconds"]["memory"] > 0
+    assert step["collectives"] == refill["collectives"] == []
+    said = [(one["kind"], one["runs"], one["bytes"] < 4096) for one in decode["collectives"]]
+    assert said in ([], [("all-gather", 1, True)]), "only what was written is brought together, once a chunk"
+    assert step["loops_of_unknown_length"] == refill["loops_of_unknown_length"] == 0
+    assert 1 <= values["bound"]["compiled_over_model"] < 2
+    assert 0 < values["bound"]["mfu_at_most"] < 1
+    assert "train.slots=" in values["advice"][0]
+
+
 @pytest.mark.parametrize(
     ("topology", "said", "code"),
     [
-        ("v7x:2x2", "no such chip 'v7x'", 2),
+        ("v7x:2x2x1", "rented through GKE only (tpu_scripts/gke.sh, xpk.sh)", 2),
+        ("v5:4x4", "no such chip 'v5' (did you mean", 2),
+        ("v5e:4x4x4", "a v5e pod is like v5e:4x4, of at most 256 chips", 2),
+        ("v6e:32x32", "of at most 256 chips", 2),
+        ("v4:2x2", "a v4 pod is like v4:2x2x4", 2),
+        ("v5p:x", "a v5p pod is like v5p:4x4x4", 2),
         ("v5e", "give a chip and its shape", 2),
         ("cpu:x", "comes how many devices", 2),
         ("gpu:8", "XLA compiles for GPUs only where they are", 1),

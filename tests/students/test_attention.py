@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ftcot_jax.bench.compile_chips import find_topology
 from ftcot_jax.errors import UsageError
 from ftcot_jax.students.fused_attention import attend_row, require_platform, splash_rows
 from ftcot_jax.students.load import load_student
@@ -62,11 +63,9 @@ def test_cudnn_attention_equals_xla() -> None:
 def test_splash_attention_compiles_for_a_tpu(dtype: Any) -> None:
     """Forward and backward, ahead of time, for a v5e chip that is not here."""
     pytest.importorskip("libtpu", reason="the tpu extra brings the compiler")
-    from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-    one = SingleDeviceSharding(topology.devices[0])
+    one = SingleDeviceSharding(find_topology("v5e:2x2").devices[0])
     inputs = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one) for x in drawn(dtype, 64)[:3]]
 
     def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ def test_every_command_in_a_dry_run(cloud: Cloud) -> None:
     exports = [line for line in LINES if line.startswith("export ")]
     commands = [line for line in LINES if line.startswith("tpu_scripts/")]
     assert len(exports) == 3
-    assert len(commands) == 9
+    assert len(commands) == 12
     for command in commands:
         script, _, rest = command.partition(" ")
         text = "\n".join([*exports, f"{script} --dry-run {rest}"])
@@ -60,8 +60,8 @@ def test_the_sweep_of_the_page_is_a_recipe(shared: Path, monkeypatch: pytest.Mon
 def test_the_other_commands_name_what_there_is() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     named = {shlex.split(line)[1] for line in LINES if line.startswith("ftcot ")}
-    assert named == {"sample"}
-    assert {*named, "doctor"} <= known
+    assert named == {"sample", "sweep", "report"}
+    assert {*named, "doctor"} <= known | {"sweep"}
     for path in re.findall(r"tpu_scripts/[a-z_]+\.(?:sh|yaml|sbatch)|tpu_scripts/Dockerfile", PAGE):
         assert (SCRIPTS.parent / path).is_file(), path
     assert (SCRIPTS.parent / "configs/multiarith_smollm2.yaml").is_file()

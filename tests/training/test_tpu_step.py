@@ -8,6 +8,7 @@ import jax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from ftcot_jax.bench.compile_chips import find_topology
 from ftcot_jax.records.batch import DeviceTable
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import StepBatch
@@ -25,9 +26,7 @@ FIELDS = {"model_type": "llama", "hidden_size": 128, "intermediate_size": 256, "
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_two_slots_of_a_llama_compile_for_a_tpu(dtype: Any) -> None:
     pytest.importorskip("libtpu", reason="the tpu extra brings the compiler")
-    from jax.experimental import topologies
-
-    chips = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+    chips = find_topology("v5e:2x2").devices
     scratch = FIELDS | {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 512}
     student = load_student(StudentSettings(scratch=scratch, attention="splash", dtype=dtype), ["a"])
     one, slots = SingleDeviceSharding(chips[0]), 2

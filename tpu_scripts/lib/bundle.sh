@@ -3,17 +3,20 @@
 # worker's own script. Arguments travel in a file, so no shell on the way reads them; secrets do not travel at all, only
 # the names under which Secret Manager has them.
 
-# describe_job NAME RECIPE OVERRIDE...: the text of job.sh, which worker.sh reads.
+# describe_job NAME RECIPE OVERRIDE...: the text of job.sh, which worker.sh reads. With --worker K/N it is that worker of
+# the sweep whose folder is `results`; otherwise all stages into the run's own folder.
 describe_job() {
-  local name=$1 recipe=$2 secret secrets=()
+  local recipe=$2 secret secrets=() verb=(run) own=(--out "$(out_of "$1")")
   shift 2
+  # shellcheck disable=SC2154  # run.sh sets results
+  [[ ! ${worker:-} ]] || verb=(sweep run) own=(--worker "$worker" --out "$results")
   read -ra secrets <<<"${FTCOT_TPU_SECRETS:-}"
   for secret in "${secrets[@]}"; do
     [[ $secret =~ ^[A-Z_][A-Z0-9_]*=[A-Za-z0-9_-]+$ ]] ||
       die 2 "FTCOT_TPU_SECRETS: '$secret' is not VARIABLE=NAME-IN-SECRET-MANAGER; never write a key itself there"
   done
   printf 'ftcot_arguments=('
-  quoted run "$(basename "$recipe")" "$@" --out "$(out_of "$name")" | tr -d '\n'
+  quoted "${verb[@]}" "$(basename "$recipe")" "$@" "${own[@]}" | tr -d '\n'
   printf ')\nftcot_secrets=(%s)\nftcot_project=%s\n' "${secrets[*]}" "${FTCOT_TPU_PROJECT:-}"
 }
 

@@ -2,9 +2,10 @@
 # shellcheck disable=SC2034  # what is set here is read by the scripts that source it
 # Options all scripts share. They may stand before the first word that is none; the rest is left in `words`.
 
-# parse_options "$@": sets DRY_RUN, yes, keep, files, words. The usage text is the head of the calling script.
+# parse_options "$@": sets DRY_RUN, yes, keep, files, words; and worker, workers_wanted for the scripts that say so in
+# own_option. The usage text is the head of the calling script.
 parse_options() {
-  DRY_RUN='' yes='' keep='' files=()
+  DRY_RUN='' yes='' keep='' files=() worker='' workers_wanted=''
   while (($#)); do
     case $1 in
       --dry-run) DRY_RUN=1 ;;
@@ -13,6 +14,12 @@ parse_options() {
       --file)
         (($# > 1)) || die 2 "--file wants a path"
         files+=("$2")
+        shift
+        ;;
+      --worker | --workers)
+        [[ $1 == "${own_option:-}" ]] || die 2 "unknown option $1; --help shows those there are"
+        (($# > 1)) || die 2 "$1 wants a value"
+        if [[ $1 == --worker ]]; then worker=$2; else workers_wanted=$2; fi
         shift
         ;;
       -h | --help)

@@ -138,7 +138,7 @@ tend() {
     die 1 "$name: another job runs on its machines; stop.sh $name ends it"
   elif ((finished == workers)); then
     mark_finished "$name"
-    finish "$name" 0 "finished; results are in $(out_of "$name")"
+    finish "$name" 0 "finished; results are in $results"
   elif ((running == workers)); then
     refusals=0 stalls=0 suspected=''
     pause 1
