@@ -1,9 +1,9 @@
 """Programs measured side by side: each in a process of its own, in blocks of several steps by turns.
 
-Step by step alternation hurts all of them on a virtual machine: while one waits, its freed memory goes back to the host,
-and getting it again costs seconds of system time. A real run steps on and on. So each side runs a block of steps alone;
-the first step of a block, which pays for the wait, is shown and not counted. Ratios are of blocks of one turn, so that
-what else the machine does falls on both.
+Step by step alternation hurts all of them on a virtual machine: while one waits, its freed memory goes back to the
+host, and getting it again costs seconds of system time. A real run steps on and on. So each side runs a block of steps
+alone; the first step of a block, which pays for the wait, is shown and not counted. Ratios are of blocks of one turn, so
+that what else the machine does falls on both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -100,17 +99,10 @@ def by_turns(sides: Sequence[Side], blocks: int, steps: int) -> dict[str, list[B
 
 def ratios(ours: Sequence[Block], theirs: Sequence[Block]) -> list[float]:
     """How many times as many examples a second ours trains on, turn by turn."""
-    return [
-        one.examples_per_second / other.examples_per_second for one, other in zip(ours, theirs, strict=True)
-    ]
+    return [one.examples_per_second / other.examples_per_second for one, other in zip(ours, theirs, strict=True)]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """The middle of some measurements, and their range."""
     middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
     return f"{middle} ({low} to {high})"
-
-
-def checkout() -> Path:
-    """The folder that `benchmarks` is imported from; the sides start there."""
-    return Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 """What all programs of a measurement are given, as plain files that any environment reads.
 
-A folder of: ``student/``, a GPT-2 in the Hugging Face layout; ``records.npz``, the records' tokens; ``work.json``, which
-records each step takes, and the prompts to continue with the tokens to write after each.
+A folder of: ``student/``, a GPT-2 in the Hugging Face layout; ``records.npz``, the records' tokens; ``work.json``,
+which records each step takes, and the prompts to continue with the tokens to write after each.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class GivenWork:
         np.savez(
             folder / _RECORDS, tokens=np.concatenate(self.records), lengths=lengths, prompt_lengths=self.prompt_lengths
         )
-        rest = {
-            name: getattr(self, name) for name in _names() if name not in ("records", "prompt_lengths")
-        }
+        rest = {name: getattr(self, name) for name in _names() if name not in ("records", "prompt_lengths")}
         (folder / _WORK).write_text(json.dumps(rest) + "\n", encoding="utf-8")
 
     @classmethod

@@ -1,0 +1,112 @@
+"""Which training programs there are, where each runs, and their measurement by turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.blocks import Block, Side, by_turns, ratios
+from benchmarks.peers.work import GivenWork
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One of those measured.
+
+    Attributes:
+      name: its key in the JSON.
+      module: what runs it, in `benchmarks.peers`.
+      environment: folder of its environment among the peers'; None where it runs in this one.
+      needs: a package that must be importable here, if it runs here.
+      does: with a step's records, for the table.
+      same_steps: whether each step takes the same records as ours, so that the first losses must be equal.
+    """
+
+    name: str
+    module: str
+    environment: str | None
+    needs: str
+    does: str
+    same_steps: bool = True
+
+    def python(self, peers: Path | None) -> str | None:
+        """The interpreter that runs it; None where it is not installed."""
+        if self.environment is None:
+            return sys.executable if importlib.util.find_spec(self.needs) else None
+        python = None if peers is None else peers / self.environment / "bin" / "python"
+        return str(python) if python is not None and python.exists() else None
+
+
+TRAINERS = (
+    Program("ours", "our_steps", None, "ftcot_jax", "packs a step's records"),
+    Program("reference", "reference_steps", None, "torch", "pads to the longest of the set"),
+    Program("trl", "trl_steps", "trl", "trl", "packs the set anew, a row of 1024 a step", same_steps=False),
+    Program("easydel", "easydel_steps", "easydel", "easydel", "pads to the longest of the set"),
+)
+
+
+def installed(
+    programs: Sequence[Program], peers: Path | None, names: Sequence[str]
+) -> tuple[list[tuple[Program, str]], list[str]]:
+    """Those of the named programs that can run, with their interpreters; and why each of the others cannot."""
+    found, left_out = [], []
+    for program in programs:
+        if program.name not in names:
+            continue
+        python = program.python(peers)
+        if python is not None:
+            found.append((program, python))
+        elif program.environment is None:
+            left_out.append(f"{program.name}: {program.needs} is not installed here")
+        else:
+            left_out.append(f"{program.name}: no environment {program.environment}/ (benchmarks/peers/environment.sh)")
+    return found, left_out
+
+
+def train_side_by_side(
+    programs: Sequence[tuple[Program, str]], folder: Path, work: GivenWork, blocks: int, steps: int
+) -> dict[str, Any]:
+    """Measures them on the work in `folder`; ours comes first. Returns figures as JSON values."""
+    assert programs[0][0].name == "ours"
+    sides = [
+        Side(program.name, [python, "-m", f"benchmarks.peers.{program.module}", str(folder)])
+        for program, python in programs
+    ]
+    measured = by_turns(sides, blocks, steps)
+    ends = {side.name: side.close() for side in sides}
+    lengths = [len(record) for record in work.records]
+    rows = {
+        side.name: side.about
+        | ends[side.name]
+        | {"does": program.does, "same_steps": program.same_steps}
+        | figures(measured[side.name], measured["ours"])
+        for (program, _), side in zip(programs, sides, strict=True)
+    }
+    return {
+        "records": len(lengths),
+        "longest": max(lengths),
+        "mean_length": statistics.mean(lengths),
+        "batch": work.batch,
+        "dropout": work.dropout,
+        "blocks": blocks,
+        "steps_a_block": steps,
+        "programs": rows,
+    }
+
+
+def figures(blocks: Sequence[Block], ours: Sequence[Block]) -> dict[str, Any]:
+    """Of one program: speeds of its blocks, how many times as fast ours is, turn by turn, and every step."""
+    counted = [seconds for block in blocks for seconds in block.seconds[1:]]
+    return {
+        "step_seconds": statistics.median(counted),
+        "examples_per_second": [block.examples_per_second for block in blocks],
+        "tokens_per_second": [block.tokens_per_second for block in blocks],
+        "ours_faster": ratios(ours, blocks),
+        "first_loss": blocks[0].losses[0],
+        "blocks": [dataclasses.asdict(block) for block in blocks],
+    }
