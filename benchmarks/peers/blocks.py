@@ -2,8 +2,8 @@
 
 Step by step alternation hurts all of them on a virtual machine: while one waits, its freed memory goes back to the
 host, and getting it again costs seconds of system time. A real run steps on and on. So each side runs a block of steps
-alone; the first step of a block, which pays for the wait, is shown and not counted. Ratios are of blocks of one turn, so
-that what else the machine does falls on both.
+alone; the first step of a block, which pays for the wait, is shown and not counted. Ratios are of blocks of one turn,
+so that what else the machine does falls on both.
 """
 
 from __future__ import annotations

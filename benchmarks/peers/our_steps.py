@@ -38,7 +38,8 @@ def our_step(folder: Path, work: GivenWork) -> tuple[Step, float]:
     student = load_student(StudentSettings(checkpoint=str(folder / STUDENT), dropout=work.dropout))
     mesh, table = make_mesh(MeshSettings()), table_of(work)
     trial = TrialData(np.arange(len(table)), SEED, work.batch)
-    planner = Planner.for_trials(table, [trial], width=student.head(student.shapes).shape[1])
+    width = jax.eval_shape(student.head, student.shapes).shape[1]
+    planner = Planner.for_trials(table, [trial], width=width)
     hyper = Hyper.of(TrainSettings(learning_rate=3e-4), len(work.steps))
     on_device, advance = device_table(table), make_train_step(student, mesh, "map")
     planned = [planner.batch(np.array(step)) for step in work.steps]

@@ -93,10 +93,10 @@ def cell_table(cell: dict[str, Any]) -> str:
 
 
 CELL_ROWS = {
-    "start_seconds": "start-up and compilation",
+    "start_seconds": "start-up, compilation and first calls",
     "measured_train_seconds": "training, measured",
     "measured_evaluate_seconds": "evaluation, measured",
-    "measured_seconds": "all of that with start-up, measured",
+    "seconds": "the whole process, measured",
     "step_seconds": "a step",
     "question_seconds": "a question",
     "epoch_train_seconds": "training, a whole epoch",

@@ -2,9 +2,9 @@
 
 As TRL does it by itself: best-fit packing of the whole set into rows of its default 1024 tokens, records told apart by
 positions, loss in chunks. So a step is one row of other records than ours takes, about as many tokens as eight of
-MultiArith's; the loss is on labels. Set otherwise than its defaults, as ours and the reference have it: float32, constant
-learning rate 3e-4, AdamW's weight decay 0.01, no clipping, no recomputation, dropout only if asked. The trainer's own
-loop runs; blocks are cut out of it by a callback.
+MultiArith's; the loss is on labels. Set otherwise than its defaults, as ours and the reference have it: float32,
+constant learning rate 3e-4, AdamW's weight decay 0.01, no clipping, no recomputation, dropout only if asked. The
+trainer's own loop runs; blocks are cut out of it by a callback.
 """
 
 from __future__ import annotations
