@@ -3,20 +3,19 @@
     python -m benchmarks.cell --completions FILE --mirror DIR --tokenizer DIR [--task svamp] [--epochs 2]
         [--steps-per-epoch 16] [--questions 60] [--json FILE]
 
-The reference trains as in `benchmarks.train_step`, and after each epoch writes with Hugging Face's generate in batches of
-32, greedily, to at most 1024 tokens (256 after each of the first two epochs, as the authors do). Ours is the pool that
-`ftcot run` trains with, which looks at the student after each epoch. Both begin with the same weights and take the same
-records in the same order. One runs after the other, each in a process of its own.
+The reference trains as in `benchmarks.train_step`, and after each epoch writes with Hugging Face's generate in batches
+of 32, greedily, to at most 1024 tokens (256 after each of the first two epochs, as the authors do). Ours is the pool
+that `ftcot run` trains with, which looks at the student after each epoch. Both begin with the same weights and take the
+same records in the same order. One runs after the other, each in a process of its own.
 
 A student with random weights would hardly ever stop, where a trained one does: both sides' texts end after as many
 tokens as the published rationale of their question has, as in `ftcot bench generate`, in every epoch. Texts are not
 scored on either side.
 
-Twenty epochs do not fit into an hour on two cores, so an epoch's steps and the questions are bounded, and seconds a step
-and a question of each side are measured; a whole epoch and twenty are reckoned from them. What
-compiles counts as start-up: of training by the pool's clock, of writing as what evaluations took longer than the quickest
-of them, on both sides. With the defaults
-some ten minutes on two quiet cores for MultiArith; for chatgpt's SVAMP give --steps-per-epoch 4.
+Twenty epochs do not fit into an hour on two cores, so an epoch's steps and the questions are bounded, and seconds a
+step and a question of each side are measured; a whole epoch and twenty are reckoned from them. What compiles counts as
+start-up: of training by the pool's clock, of writing as what evaluations took longer than the quickest of them, on both
+sides. With the defaults some ten minutes on two quiet cores for MultiArith; for chatgpt's SVAMP give --steps-per-epoch 4.
 """
 
 from __future__ import annotations

@@ -46,11 +46,11 @@ class Block:
 
 
 class Side:
-    """A program that trains, in a process of its own: it is told how many steps to take, and answers when it has.
+    """A program in a process of its own that is handed numbers and answers each when it is done.
 
     Args:
       name: what people call it.
-      command: what starts it; each line it reads is a number of steps. See `benchmarks.peers.answering`.
+      command: what starts it; one that trains is told how many steps to take, one that writes which turn it is.
     """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
@@ -62,11 +62,15 @@ class Side:
         )
         self.about: dict[str, Any] = self._answer()
 
-    def block(self, steps: int) -> Block:
-        """Takes so many steps, one after another."""
+    def ask(self, number: int) -> dict[str, Any]:
+        """Hands it a number; what it answers when it is done."""
         assert self._process.stdin is not None
-        print(steps, file=self._process.stdin, flush=True)
-        return Block(**self._answer())
+        print(number, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def block(self, steps: int) -> Block:
+        """Has it take so many steps, one after another."""
+        return Block(**self.ask(steps))
 
     def close(self) -> dict[str, Any]:
         """Ends the program; returns what it says at its end: ``peak_bytes``."""

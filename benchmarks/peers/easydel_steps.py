@@ -1,7 +1,9 @@
-"""EasyDeL's trainer on the same records: `python -m benchmarks.peers.easydel_steps FOLDER`, in the environment ``easydel``.
+"""EasyDeL's trainer on the same records: `python -m benchmarks.peers.easydel_steps FOLDER`.
 
-Its own loop, in its own jax: every record padded on the right to the longest of the set (its packing has no way to take
-eight given records), float32, AdamW of learning rate 3e-4 and weight decay 0.01, no clipping, loss on label tokens.
+In the environment ``easydel``; its own loop, in its own jax. Every record is padded on the right to the longest of the
+set: its packing makes rows of the whole set, not of eight given records. Float32, AdamW of learning rate 3e-4 and weight
+decay 0.01, no clipping. The loss is the mean over label tokens, which it is not by default: -100 is left out of the sum
+there, but counted in the mean.
 """
 
 from __future__ import annotations
@@ -94,6 +96,7 @@ def trainer_of(folder: Path, work: GivenWork) -> Trainer:
         report_metrics=False,
         use_wandb=False,
         track_memory=False,
+        loss_config=easydel.LossConfig(reduction="mean"),
     )
     return Trainer(arguments=arguments, model_state=model.to_state(), dataset_train=dataset, processing_class=tokenizer)
 

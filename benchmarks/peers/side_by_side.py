@@ -1,9 +1,10 @@
-"""Which training programs there are, where each runs, and their measurement by turns."""
+"""Which programs there are, where each runs, and their measurement by turns."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,11 @@ TRAINERS = (
     Program("trl", "trl_steps", "trl", "trl", "packs the set anew, a row of 1024 a step", same_steps=False),
     Program("easydel", "easydel_steps", "easydel", "easydel", "pads to the longest of the set"),
 )
+WRITERS = (
+    Program("ours", "our_texts", None, "ftcot_jax", "32 rows, refilled as texts end"),
+    Program("reference", "reference_texts", None, "torch", "generate, batches of 32 until their last text ends"),
+    Program("vllm", "vllm_texts", "vllm", "vllm", "32 at a time, refilled as texts end"),
+)
 
 
 def installed(
@@ -73,10 +79,7 @@ def train_side_by_side(
 ) -> dict[str, Any]:
     """Measures them on the work in `folder`; ours comes first. Returns figures as JSON values."""
     assert programs[0][0].name == "ours"
-    sides = [
-        Side(program.name, [python, "-m", f"benchmarks.peers.{program.module}", str(folder)])
-        for program, python in programs
-    ]
+    sides = [start(program, python, folder) for program, python in programs]
     measured = by_turns(sides, blocks, steps)
     ends = {side.name: side.close() for side in sides}
     lengths = [len(record) for record in work.records]
@@ -97,6 +100,38 @@ def train_side_by_side(
         "steps_a_block": steps,
         "programs": rows,
     }
+
+
+def write_side_by_side(
+    programs: Sequence[tuple[Program, str]], folder: Path, work: GivenWork, turns: int
+) -> dict[str, Any]:
+    """Measures programs that write the work's texts, all of them at each turn. Returns figures as JSON values."""
+    assert programs[0][0].name == "ours"
+    sides = [start(program, python, folder) for program, python in programs]
+    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+    for turn in range(turns):
+        for side in sides:
+            seconds[side.name].append(side.ask(turn)["seconds"])
+            print(f"turn {turn + 1}, {side.name}: {seconds[side.name][-1]:.2f} s", file=sys.stderr, flush=True)
+    ends = {side.name: side.close() for side in sides}
+    texts = {side.name: json.loads((folder / f"{side.name}-texts.json").read_text()) for side in sides}
+    rows = {
+        side.name: side.about
+        | ends[side.name]
+        | {
+            "does": program.does,
+            "seconds": seconds[side.name],
+            "ours_faster": [theirs / ours for theirs, ours in zip(seconds[side.name], seconds["ours"], strict=True)],
+            "equal_texts": sum(a == b for a, b in zip(texts[side.name], texts["ours"], strict=True)),
+        }
+        for (program, _), side in zip(programs, sides, strict=True)
+    }
+    return {"prompts": len(work.prompts), "tokens": sum(work.lengths), "turns": turns, "programs": rows}
+
+
+def start(program: Program, python: str, folder: Path) -> Side:
+    """The program at work on `folder`, ready for its first turn."""
+    return Side(program.name, [python, "-m", f"benchmarks.peers.{program.module}", str(folder)])
 
 
 def figures(blocks: Sequence[Block], ours: Sequence[Block]) -> dict[str, Any]:

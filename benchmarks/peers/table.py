@@ -65,7 +65,7 @@ def writing_table(writing: dict[str, Any]) -> str:
         tokens = spread([writing["tokens"] / seconds for seconds in row["seconds"]], 0)
         ours = name == "ours"
         lines.append(
-            f"| {name} | {prompts} | {tokens} | {row['peak_bytes'] / 1e9:.1f} "
+            f"| {name}: {row['does']} | {prompts} | {tokens} | {row['peak_bytes'] / 1e9:.1f} "
             f"| {'' if ours else spread(row['ours_faster'])} "
             f"| {'' if ours else row['equal_texts']} |"
         )
