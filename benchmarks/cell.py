@@ -15,7 +15,8 @@ scored on either side.
 Twenty epochs do not fit into an hour on two cores, so an epoch's steps and the questions are bounded, and seconds a
 step and a question of each side are measured; a whole epoch and twenty are reckoned from them. What compiles counts as
 start-up: of training by the pool's clock, of writing as what evaluations took longer than the quickest of them, on both
-sides. With the defaults some ten minutes on two quiet cores for MultiArith; for chatgpt's SVAMP give --steps-per-epoch 4.
+sides. With the defaults some ten minutes on two quiet cores for MultiArith; for chatgpt's SVAMP give
+--steps-per-epoch 4.
 """
 
 from __future__ import annotations

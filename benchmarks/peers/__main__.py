@@ -2,27 +2,23 @@
 
     python -m benchmarks.peers --completions FILE --mirror DIR --tokenizer DIR --peers DIR [--task svamp]
         [--json benchmarks/peers.json] [--blocks 4] [--steps 5] [--turns 2] [--prompts 96]
-    python -m benchmarks.peers --from benchmarks/peers.json [...]
 
 Training by turns, as `benchmarks.train_step`, then generation, all programs at each turn; prints one Markdown table of
 each. Peers that are not installed are named as left out: `benchmarks/peers/environment.sh DIR` installs them. The
-reference needs the parity extra (PyTorch). With ``--from`` it only prints the tables of JSON files that were written
-before, those of `benchmarks.cell` and `benchmarks.train_step` too. Some fifteen minutes on two quiet cores with four
-trainers and three that write; on the chatgpt SVAMP rationales give --blocks 2 --steps 3.
+reference needs the parity extra (PyTorch). `python -m benchmarks.peers.table FILE` prints the tables of a JSON again.
+Some fifteen minutes on two quiet cores with four trainers and three that write; on the chatgpt SVAMP rationales give
+--blocks 2 --steps 3.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.prepare import add_arguments, prepare
 from benchmarks.peers.side_by_side import TRAINERS, WRITERS, installed, write_side_by_side
-from benchmarks.peers.table import table
 from benchmarks.train_step import add_turns, measure_training, report
 
 NAMES = ",".join(dict.fromkeys(program.name for program in (*TRAINERS, *WRITERS)))
@@ -39,10 +35,6 @@ def measure_writing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    if "--from" in sys.argv:  # needs none of the rest
-        for file in sys.argv[sys.argv.index("--from") + 1 :]:
-            print(table(json.loads(Path(file).read_text(encoding="utf-8"))))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     add_turns(parser, NAMES)

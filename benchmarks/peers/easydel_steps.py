@@ -1,9 +1,9 @@
 """EasyDeL's trainer on the same records: `python -m benchmarks.peers.easydel_steps FOLDER`.
 
 In the environment ``easydel``; its own loop, in its own jax. Every record is padded on the right to the longest of the
-set: its packing makes rows of the whole set, not of eight given records. Float32, AdamW of learning rate 3e-4 and weight
-decay 0.01, no clipping. The loss is the mean over label tokens, which it is not by default: -100 is left out of the sum
-there, but counted in the mean.
+set: its packing makes rows of the whole set, not of eight given records. Float32, AdamW of learning rate 3e-4 and
+weight decay 0.01, no clipping. The loss is the mean over label tokens, which it is not by default: -100 is left out of
+the sum there, but counted in the mean.
 """
 
 from __future__ import annotations

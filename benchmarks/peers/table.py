@@ -1,7 +1,10 @@
-"""The peers' figures as Markdown, from their JSON."""
+"""The peers' figures as Markdown, from their JSON: `python -m benchmarks.peers.table FILE ...`."""
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.blocks import spread
@@ -106,3 +109,7 @@ CELL_ROWS = {
 }
 
 _PARTS = {"training": training_table, "writing": writing_table, "cell": cell_table}
+
+if __name__ == "__main__":
+    for file in sys.argv[1:]:
+        print(table(json.loads(Path(file).read_text(encoding="utf-8"))))
