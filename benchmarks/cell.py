@@ -99,7 +99,6 @@ def measure_cell(arguments: argparse.Namespace) -> dict[str, Any]:
         "test_questions": work.test_questions,
         "batch": work.batch,
         "dropout": work.dropout,
-        "first_losses": [theirs["first_loss"], ours["first_loss"]],
         "ratio_measured": theirs["seconds"] / ours["seconds"],
         "ratio_twenty_epochs": theirs["twenty_epochs_seconds"] / ours["twenty_epochs_seconds"],
         "programs": sides,

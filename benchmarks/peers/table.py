@@ -91,7 +91,8 @@ def cell_table(cell: dict[str, Any]) -> str:
         one, other = theirs[name], ours[name]
         ratio = "" if name == "start_seconds" else f"{one / other:.2f}"
         lines.append(f"| {label} | {one:.3g} | {other:.3g} | {ratio} |")
-    lines += ["", f"reference: {theirs['program']}; ours: {ours['program']}."]
+    losses = f"{theirs['first_loss']:.5f} and {ours['first_loss']:.5f}"
+    lines += ["", f"reference: {theirs['program']}; ours: {ours['program']}. The first step's losses are {losses}."]
     return "\n".join(lines)
 
 

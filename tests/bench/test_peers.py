@@ -164,7 +164,7 @@ def test_the_tables_are_made_from_the_json() -> None:
         "ours": one | {"seconds": [2.0], "ours_faster": [1.0]},
         "vllm": one | {"seconds": [4.0], "ours_faster": [2.0]},
     }
-    side = dict.fromkeys(CELL_ROWS, 10.0) | {"program": "p"}
+    side = dict.fromkeys(CELL_ROWS, 10.0) | {"program": "p", "first_loss": 10.8}
     cell = {"task": "svamp", "epochs": 2, "steps_an_epoch": 4, "epoch_steps": 9, "questions": 5, "test_questions": 6}
     cell["programs"] = {"reference": side, "ours": side | {"epoch_seconds": 4.0}}
     held = {"training": training, "writing": writing, "cell": cell, "left_out": ["easydel: no environment"]}
