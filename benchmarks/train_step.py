@@ -42,8 +42,8 @@ def measure_training(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         work = prepare(arguments, folder, steps=arguments.blocks * arguments.steps, prompts=1)
-        training = train_side_by_side(programs, folder, work, arguments.blocks, arguments.steps)
-    return {"training": {"task": arguments.task} | training, "left_out": left_out}
+        training, ended = train_side_by_side(programs, folder, work, arguments.blocks, arguments.steps)
+    return {"training": {"task": arguments.task} | training, "left_out": left_out + ended}
 
 
 def report(figures: dict[str, Any], json_file: Path | None) -> None:

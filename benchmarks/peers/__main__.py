@@ -30,8 +30,8 @@ def measure_writing(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         work = prepare(arguments, folder, steps=1, prompts=arguments.prompts)
-        writing = write_side_by_side(programs, folder, work, arguments.turns)
-    return {"writing": {"task": arguments.task} | writing, "left_out": left_out}
+        writing, ended = write_side_by_side(programs, folder, work, arguments.turns)
+    return {"writing": {"task": arguments.task} | writing, "left_out": left_out + ended}
 
 
 def main() -> None:
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2, help="of generation, after a first that does not count")
     parser.add_argument("--prompts", type=int, default=96)
     arguments = parser.parse_args()
-    training, writing = measure_training(arguments), measure_writing(arguments)
+    training = measure_training(arguments)
+    report(training, arguments.json)  # kept, should generation fail
+    writing = measure_writing(arguments)
     left_out = list(dict.fromkeys(training["left_out"] + writing["left_out"]))
     report(training | writing | {"left_out": left_out}, arguments.json)
 

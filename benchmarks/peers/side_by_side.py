@@ -76,10 +76,11 @@ def installed(
 
 def train_side_by_side(
     programs: Sequence[tuple[Program, str]], folder: Path, work: GivenWork, blocks: int, steps: int
-) -> dict[str, Any]:
-    """Measures them on the work in `folder`; ours comes first. Returns figures as JSON values."""
+) -> tuple[dict[str, Any], list[str]]:
+    """Measures them on the work in `folder`; ours comes first. Returns figures as JSON values, and who is left out."""
     assert programs[0][0].name == "ours"
-    sides = [start(program, python, folder) for program, python in programs]
+    ready, left_out = start(programs, folder)
+    sides = [side for _, side in ready]
     measured = by_turns(sides, blocks, steps)
     ends = {side.name: side.close() for side in sides}
     lengths = [len(record) for record in work.records]
@@ -88,7 +89,7 @@ def train_side_by_side(
         | ends[side.name]
         | {"does": program.does, "same_steps": program.same_steps}
         | figures(measured[side.name], measured["ours"])
-        for (program, _), side in zip(programs, sides, strict=True)
+        for program, side in ready
     }
     return {
         "records": len(lengths),
@@ -99,15 +100,16 @@ def train_side_by_side(
         "blocks": blocks,
         "steps_a_block": steps,
         "programs": rows,
-    }
+    }, left_out
 
 
 def write_side_by_side(
     programs: Sequence[tuple[Program, str]], folder: Path, work: GivenWork, turns: int
-) -> dict[str, Any]:
-    """Measures programs that write the work's texts, all of them at each turn. Returns figures as JSON values."""
+) -> tuple[dict[str, Any], list[str]]:
+    """Measures programs that write the work's texts, all of them at each turn; returns as `train_side_by_side`."""
     assert programs[0][0].name == "ours"
-    sides = [start(program, python, folder) for program, python in programs]
+    ready, left_out = start(programs, folder)
+    sides = [side for _, side in ready]
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for turn in range(turns):
         for side in sides:
@@ -124,14 +126,24 @@ def write_side_by_side(
             "ours_faster": [theirs / ours for theirs, ours in zip(seconds[side.name], seconds["ours"], strict=True)],
             "equal_texts": sum(a == b for a, b in zip(texts[side.name], texts["ours"], strict=True)),
         }
-        for (program, _), side in zip(programs, sides, strict=True)
+        for program, side in ready
     }
-    return {"prompts": len(work.prompts), "tokens": sum(work.lengths), "turns": turns, "programs": rows}
+    return {"prompts": len(work.prompts), "tokens": sum(work.lengths), "turns": turns, "programs": rows}, left_out
 
 
-def start(program: Program, python: str, folder: Path) -> Side:
-    """The program at work on `folder`, ready for its first turn."""
-    return Side(program.name, [python, "-m", f"benchmarks.peers.{program.module}", str(folder)])
+def start(programs: Sequence[tuple[Program, str]], folder: Path) -> tuple[list[tuple[Program, Side]], list[str]]:
+    """The programs at work on `folder`, ready for their first turn; and those that ended before, which are left out."""
+    ready, left_out = [], []
+    for program, python in programs:
+        try:
+            side = Side(program.name, [python, "-m", f"benchmarks.peers.{program.module}", str(folder)])
+        except SystemExit as ended:
+            if program.name == "ours":
+                raise
+            left_out.append(str(ended))
+        else:
+            ready.append((program, side))
+    return ready, left_out
 
 
 def figures(blocks: Sequence[Block], ours: Sequence[Block]) -> dict[str, Any]:

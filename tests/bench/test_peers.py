@@ -15,7 +15,7 @@ from benchmarks.cell import reckon
 from benchmarks.peers.blocks import Block, Side, by_turns, ratios
 from benchmarks.peers.epochs import epoch_steps, text_lengths
 from benchmarks.peers.padded import Padded
-from benchmarks.peers.side_by_side import TRAINERS, Program, figures, installed
+from benchmarks.peers.side_by_side import TRAINERS, Program, figures, installed, start
 from benchmarks.peers.table import CELL_ROWS, table
 from benchmarks.peers.work import STUDENT, GivenWork
 
@@ -110,6 +110,13 @@ def test_a_missing_peer_is_named_and_an_installed_one_found(tmp_path: Path) -> N
         "absent: no_such_package is not installed here",
     ]
     assert "trl" in installed(TRAINERS, None, ["trl"])[1][0]
+
+
+def test_a_peer_that_does_not_start_is_left_out_and_ours_is_not(tmp_path: Path) -> None:
+    ours, *_, peer = TRAINERS
+    assert start([(peer, "/bin/false")], tmp_path) == ([], ["easydel ended before its time; its own message is above"])
+    with pytest.raises(SystemExit, match="ours ended"):
+        start([(ours, "/bin/false")], tmp_path)
 
 
 def test_every_environment_has_its_requirements() -> None:
