@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.prepare import add_arguments, prepare
-from benchmarks.peers.side_by_side import TRAINERS, installed, train_side_by_side
+from benchmarks.peers.side_by_side import TRAINERS, installed, program_names, train_side_by_side
 from benchmarks.peers.table import table
 
 
@@ -28,7 +28,9 @@ def add_turns(parser: argparse.ArgumentParser, programs: str) -> None:
     """How much is measured, and of which programs."""
     parser.add_argument("--blocks", type=int, default=4, help="turns of each program")
     parser.add_argument("--steps", type=int, default=5, help="steps of a turn; its first does not count")
-    parser.add_argument("--programs", default=programs, help="those to measure, with commas; ours is one of them")
+    parser.add_argument(
+        "--programs", type=program_names, default=programs, help="those to measure, with commas; ours is one of them"
+    )
     parser.add_argument("--peers", type=Path, help="folder that benchmarks/peers/environment.sh made")
     parser.add_argument("--json", type=Path, help="where to write the figures")
 
@@ -37,8 +39,7 @@ def measure_training(arguments: argparse.Namespace) -> dict[str, Any]:
     """Training by turns; the figures, and the programs that are left out."""
     if arguments.steps < 2:
         raise SystemExit("--steps: a turn's first step does not count, so a turn has at least 2")
-    names = ["ours", *arguments.programs.split(",")]
-    programs, left_out = installed(TRAINERS, arguments.peers, names)
+    programs, left_out = installed(TRAINERS, arguments.peers, arguments.programs)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         work = prepare(arguments, folder, steps=arguments.blocks * arguments.steps, prompts=1)

@@ -26,7 +26,7 @@ NAMES = ",".join(dict.fromkeys(program.name for program in (*TRAINERS, *WRITERS)
 
 def measure_writing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Generation by turns; the figures, and the programs that are left out."""
-    programs, left_out = installed(WRITERS, arguments.peers, ["ours", *arguments.programs.split(",")])
+    programs, left_out = installed(WRITERS, arguments.peers, arguments.programs)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         work = prepare(arguments, folder, steps=1, prompts=arguments.prompts)

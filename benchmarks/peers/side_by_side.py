@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
 import json
@@ -54,6 +55,15 @@ WRITERS = (
     Program("reference", "reference_texts", None, "torch", "generate, batches of 32 until their last text ends"),
     Program("vllm", "vllm_texts", "vllm", "vllm", "32 at a time, refilled as texts end"),
 )
+
+
+def program_names(text: str) -> list[str]:
+    """Names of programs, with commas; ours is always the first."""
+    known = {program.name for program in (*TRAINERS, *WRITERS)}
+    names = list(dict.fromkeys(["ours", *text.split(",")]))
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"no such program: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return names
 
 
 def installed(

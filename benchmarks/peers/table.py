@@ -42,16 +42,18 @@ def training_table(training: dict[str, Any]) -> str:
             f"{row['step_seconds']:.2f}",
             f"{row['peak_bytes'] / 1e9:.1f}",
             "" if name == "ours" else spread(row["ours_faster"]),
-            _first_loss(row["first_loss"], programs["ours"]["first_loss"], row["same_steps"]),
+            f"{row['first_loss']:.5f}{_beside_ours(row, programs['ours'])}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "; ".join(f"{name}: {row['program']}" for name, row in programs.items()) + "."]
     return "\n".join(lines)
 
 
-def _first_loss(loss: float, ours: float, same_records: bool) -> str:
-    """With its distance from ours, where it is the loss of the same records."""
-    return f"{loss:.5f} ({loss - ours:+.1e})" if same_records else f"{loss:.5f} of other records"
+def _beside_ours(row: dict[str, Any], ours: dict[str, Any]) -> str:
+    """How far a first loss is from ours, where both are of the same records."""
+    if row is ours:
+        return ""
+    return f" ({row['first_loss'] - ours['first_loss']:+.1e})" if row["same_steps"] else " of other records"
 
 
 def writing_table(writing: dict[str, Any]) -> str:

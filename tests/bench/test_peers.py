@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -15,7 +16,7 @@ from benchmarks.cell import reckon
 from benchmarks.peers.blocks import Block, Side, by_turns, ratios
 from benchmarks.peers.epochs import epoch_steps, text_lengths
 from benchmarks.peers.padded import Padded
-from benchmarks.peers.side_by_side import TRAINERS, Program, figures, installed, start
+from benchmarks.peers.side_by_side import TRAINERS, Program, figures, installed, program_names, start
 from benchmarks.peers.table import CELL_ROWS, table
 from benchmarks.peers.work import STUDENT, GivenWork
 
@@ -112,6 +113,12 @@ def test_a_missing_peer_is_named_and_an_installed_one_found(tmp_path: Path) -> N
     assert "trl" in installed(TRAINERS, None, ["trl"])[1][0]
 
 
+def test_programs_are_asked_for_by_name() -> None:
+    assert program_names("trl,ours") == ["ours", "trl"]
+    with pytest.raises(argparse.ArgumentTypeError, match="no such program: levanter"):
+        program_names("ours,levanter")
+
+
 def test_a_peer_that_does_not_start_is_left_out_and_ours_is_not(tmp_path: Path) -> None:
     ours, *_, peer = TRAINERS
     assert start([(peer, "/bin/false")], tmp_path) == ([], ["easydel ended before its time; its own message is above"])
@@ -186,6 +193,7 @@ def test_the_tables_are_made_from_the_json() -> None:
         faster,
         "10.50000 (+5.0e-01)",
     ]
+    assert rows["ours: does it"][-2:] == ["", "10.00000"]
     assert rows["trl: does it"][-1] == "9.00000 of other records"
     assert rows["vllm: x"] == ["1.00 (1.00 to 1.00)", "25 (25 to 25)", "1.0", "2.00 (2.00 to 2.00)", "3"]
     assert rows["a whole epoch"] == ["10", "4", "2.50"]
