@@ -22,6 +22,8 @@ def main() -> None:
         "VLLM_CPU_KVCACHE_SPACE": "4",  # GB; 32 texts of 1024 tokens of GPT-2 take 2.4
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, whose peak memory is read
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # all cores compute, as in the other programs
+        "OMP_NUM_THREADS": str(os.cpu_count()),
         "HF_HUB_OFFLINE": "1",
     }
     import vllm
