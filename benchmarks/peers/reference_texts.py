@@ -14,4 +14,4 @@ if __name__ == "__main__":
     answers, folder = claim_stdout(), Path(sys.argv[1])
     given = GivenWork.read(folder)
     work, writer = Work(given.prompts, given.lengths), TransformersWriter(folder / STUDENT, "float32")
-    answer_texts(answers, {"program": writer.name}, folder, "reference", lambda: writer.write(work)[0])
+    answer_texts(answers, {"program": writer.name}, folder, "reference", lambda: writer.write(work))
