@@ -39,34 +39,39 @@ class TransformersWriter:
 
     def write(self, work: Work) -> list[list[int]]:
         """Returns the texts."""
-        import torch
-        from transformers import StoppingCriteria, StoppingCriteriaList
+        return write_texts(self._model, work)
 
-        class Lengths(StoppingCriteria):
-            """Ends each row after its own number of tokens."""
 
-            def __init__(self, width: int, lengths: list[int], device: str) -> None:
-                self._ends = width + torch.tensor(lengths, device=device)
+def write_texts(model: Any, work: Work) -> list[list[int]]:
+    """Has a model of `transformers` write each text, as `TransformersWriter` does; it is in evaluation already."""
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
 
-            def __call__(self, tokens: Any, scores: Any, **_: Any) -> Any:
-                return self._ends <= tokens.shape[1]
+    class Lengths(StoppingCriteria):
+        """Ends each row after its own number of tokens."""
 
-        texts: list[list[int]] = []
-        for begin in range(0, len(work.prompts), BATCH):
-            prompts, lengths = work.prompts[begin : begin + BATCH], work.lengths[begin : begin + BATCH]
-            width = max(map(len, prompts))
-            tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
-            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-            with torch.inference_mode():
-                whole = self._model.generate(
-                    tokens.to(self._device),
-                    attention_mask=mask.to(self._device),
-                    do_sample=False,
-                    max_length=LIMIT,
-                    pad_token_id=0,
-                    eos_token_id=None,
-                    stopping_criteria=StoppingCriteriaList([Lengths(width, lengths, self._device)]),
-                )
-            rows = whole[:, width:].tolist()
-            texts += [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        return texts
+        def __init__(self, width: int, lengths: list[int], device: Any) -> None:
+            self._ends = width + torch.tensor(lengths, device=device)
+
+        def __call__(self, tokens: Any, scores: Any, **_: Any) -> Any:
+            return self._ends <= tokens.shape[1]
+
+    texts: list[list[int]] = []
+    for begin in range(0, len(work.prompts), BATCH):
+        prompts, lengths = work.prompts[begin : begin + BATCH], work.lengths[begin : begin + BATCH]
+        width = max(map(len, prompts))
+        tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        with torch.inference_mode():
+            whole = model.generate(
+                tokens.to(model.device),
+                attention_mask=mask.to(model.device),
+                do_sample=False,
+                max_length=LIMIT,
+                pad_token_id=0,
+                eos_token_id=None,
+                stopping_criteria=StoppingCriteriaList([Lengths(width, lengths, model.device)]),
+            )
+        rows = whole[:, width:].tolist()
+        texts += [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    return texts
