@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -36,3 +37,25 @@ def bench_generate(
         alone=alone,
         say=lambda line: print(line, flush=True),
     )
+
+
+Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
+OneTrial = Annotated[str | None, typer.Option("--trial", help="Which trial of its grid; default: the first.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+@bench_app.command("train")
+def bench_train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    trial: OneTrial = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed in each repeat: the trial's first.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the same steps.")] = 3,
+    questions: Annotated[int, typer.Option(min=1, help="Test questions of the short run's one look.")] = 16,
+    json: Json = None,
+) -> None:
+    """A recipe's training step against the machine's limits, and what a run spends its time on."""
+    from ftcot_jax.stages.bench_train import bench_train as measure
+
+    print(measure(recipe, overrides or [], trial=trial, steps=steps, repeats=repeats, questions=questions, file=json))
