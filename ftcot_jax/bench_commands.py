@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,3 +60,39 @@ def bench_train(
     from ftcot_jax.stages.bench_train import bench_train as measure
 
     print(measure(recipe, overrides or [], trial=trial, steps=steps, repeats=repeats, questions=questions, file=json))
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    trial: OneTrial = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Slots at most; default: the grid's trials, up to 8.")
+    ] = None,
+    executor: Annotated[
+        Literal["both", "auto", "vmap", "map"], typer.Option(help="How slots are computed; auto: as training would.")
+    ] = "both",
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed in each repeat: the trials' first.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the same steps.")] = 3,
+    questions: Annotated[int, typer.Option(min=1, help="Test questions of the short run's one look.")] = 16,
+    json: Json = None,
+) -> None:
+    """What slots cost and give: the recipe's step at 1, 2, 4, ... of them, and what a pool takes besides."""
+    began = time.monotonic()
+    from ftcot_jax.stages.bench_sweep import bench_sweep as measure
+
+    print(
+        measure(
+            recipe,
+            overrides or [],
+            began=began,
+            trial=trial,
+            most=slots,
+            executor=executor,
+            steps=steps,
+            repeats=repeats,
+            questions=questions,
+            file=json,
+        )
+    )

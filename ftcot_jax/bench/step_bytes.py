@@ -18,7 +18,7 @@ class StepBytes:
     """Bytes of one optimizer step of one student.
 
     A program for a CPU names every small array that it makes, most of which never leave a cache: its own sum of bytes
-    is no bound there. This is one wherever weights do not stay in a cache from one use to the next.
+    is no bound there (the quickstart's would take 0.33 s at the bandwidth measured, and its step took 0.12). This is one wherever weights do not stay in a cache from one use to the next.
 
     Attributes:
       state: of weights, their gradients and moments, and what is frozen.
@@ -31,7 +31,7 @@ class StepBytes:
     source: float
 
     @classmethod
-    def of(cls, shapes: Mapping[str, Any], trained: Any, moments: Any, frozen: Any, activations: str) -> StepBytes:
+    def of(cls, shapes: Mapping[str, Any], trained: Any, moments: Any, frozen: Any, activations: np.dtype) -> StepBytes:
         """Counts a student's bytes.
 
         Args:
@@ -46,7 +46,7 @@ class StepBytes:
         for path, leaf in shapes.items():
             if path.endswith("/o/kernel") and "/cross/" not in path:  # (layers, heads, head width, width)
                 widths["source" if path.startswith("encoder/") else "text"] += leaf.shape[0] * leaf.shape[-1]
-        size = _ACTIVATION * np.dtype(activations).itemsize
+        size = _ACTIVATION * activations.itemsize
         return cls(state, size * widths["text"], size * widths["source"])
 
     def total(self, lengths_BxP: np.ndarray) -> float:

@@ -215,7 +215,7 @@ class TimedStep:
         student = self._work.student
         frozen = None if self._work.frozen is None else student.split(student.shapes)[0]
         return StepBytes.of(
-            student.shapes_by_path, self._one.params, self._one.moments, frozen, student.compute.activations
+            student.shapes_by_path, self._one.params, self._one.moments, frozen, np.dtype(student.compute.activations)
         )
 
     def _program_bytes(self) -> dict[BatchShape, float]:

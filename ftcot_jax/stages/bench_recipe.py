@@ -33,13 +33,14 @@ from ftcot_jax.training.settings import CheckpointSettings
 @contextlib.contextmanager
 def programs_from_anew() -> Iterator[None]:
     """Compiles all there is inside, each program once: the user's cache of them is left alone."""
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    folder_before: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    seconds_before: float = jax.config.jax_persistent_cache_min_compile_time_secs  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="ftcot-bench-", ignore_cleanup_errors=True) as folder:
         _keep_programs(folder, 0.0)
         try:
             yield
         finally:
-            _keep_programs(*before)
+            _keep_programs(folder_before, seconds_before)
 
 
 def _keep_programs(folder: str | None, seconds: float) -> None:

@@ -73,7 +73,7 @@ def bench_train(
     rows = train_rows(found)
     if file is not None:
         write_json(file, train_json(facts, found, rows))
-    return f"{_title(facts, len(jobs))}\n\n{train_table(rows)}\n\n{_notes(jobs[0], steps, questions)}"
+    return f"{_title(facts, len(jobs))}\n\n{train_table(rows)}\n\n{_notes(jobs, slots, steps, questions)}"
 
 
 def _measure(
@@ -127,15 +127,16 @@ def _title(facts: dict[str, Any], trials: int) -> str:
     others = f" and {trials - 1} more" if trials > 1 else ""
     return (
         f"{facts['recipe']}, trial '{facts['trial']}'{others} ({facts['student']}, {facts['dtype']}), on "
-        f"{facts['device']}: {facts['slots']} slots ({facts['executor']}), {facts['repeats']} repeats of "
+        f"{facts['device']}: slots: {facts['slots']} ({facts['executor']}), {facts['repeats']} repeats of "
         f"{facts['steps']} steps"
     )
 
 
-def _notes(job: Job, steps: int, questions: int) -> str:
+def _notes(jobs: Sequence[Job], slots: int, steps: int, questions: int) -> str:
     bytes_ = _BYTES.get(jax.default_backend(), _BYTES[""])
+    again = f" Slots beyond the {len(jobs)} trials there are take them again." if slots > len(jobs) else ""
     return (
         "Roofline: the slower of the model's arithmetic and the bytes of main memory, at the limits measured; bytes "
         f"{bytes_}. Short run: {max(2, steps)} steps, one checkpoint, one look with {questions} questions at most, and "
-        f"the steps found compiled; '{job.spec.name}' takes {job.steps} steps in all."
+        f"the steps found compiled; '{jobs[0].spec.name}' takes {jobs[0].steps} steps in all.{again}"
     )
