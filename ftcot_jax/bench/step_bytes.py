@@ -18,7 +18,8 @@ class StepBytes:
     """Bytes of one optimizer step of one student.
 
     A program for a CPU names every small array that it makes, most of which never leave a cache: its own sum of bytes
-    is no bound there (the quickstart's would take 0.33 s at the bandwidth measured, and its step took 0.12). This is one wherever weights do not stay in a cache from one use to the next.
+    is no bound there (for the quickstart it asks for more than the whole step takes). This is one wherever weights do
+    not stay in a cache from one use to the next.
 
     Attributes:
       state: of weights, their gradients and moments, and what is frozen.
