@@ -185,7 +185,7 @@ class TimedStep:
         return max(Memory.of(compiled).total for compiled in self._compiled.values())
 
     def needed(self, machine: Machine) -> Needed:
-        """What the window needs, once it has been timed.
+        """What the window needs; its tokens are counted when it is timed, and a program's bytes when it is compiled.
 
         Args:
           machine: limits of one device, or of a CPU with all its cores, whose virtual devices share them.
