@@ -137,6 +137,7 @@ def _notes(jobs: Sequence[Job], slots: int, steps: int, questions: int) -> str:
     again = f" Slots beyond the {len(jobs)} trials there are take them again." if slots > len(jobs) else ""
     return (
         "Roofline: the slower of the model's arithmetic and the bytes of main memory, at the limits measured; bytes "
-        f"{bytes_}. Short run: {max(2, steps)} steps, one checkpoint, one look with {questions} questions at most, and "
-        f"the steps found compiled; '{jobs[0].spec.name}' takes {jobs[0].steps} steps in all.{again}"
+        f"{bytes_}. Short run: {max(2, steps)} steps, found compiled, one checkpoint, and one look with {questions} "
+        f"questions at most, whose programs are compiled there; '{jobs[0].spec.name}' takes {jobs[0].steps} steps in "
+        f"all.{again}"
     )
