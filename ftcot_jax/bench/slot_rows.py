@@ -51,7 +51,8 @@ class PoolFound:
       prepare_seconds: to make or find the records.
       alone, together: the step at the fewest and at the most slots.
       trials, trial_steps: of which the estimate tells.
-      spent: seconds of a short run at the most slots by what they went for.
+      run_slots: of a short run, no more than there are trials.
+      spent: seconds of that run by what they went for.
     """
 
     start_seconds: float
@@ -60,6 +61,7 @@ class PoolFound:
     together: SlotsFound
     trials: int
     trial_steps: int
+    run_slots: int
     spent: Mapping[Part, float]
 
 
@@ -107,7 +109,7 @@ def pool_rows(found: PoolFound) -> list[Row]:
         Row.once(f"s to compile the step, slots: {alone.slots}", alone.compile_seconds),
         Row.once(f"s to compile the step, slots: {together.slots}", together.compile_seconds),
         Row.once("s to fill a slot", together.fill_seconds),
-        Row.once(f"s of a short run, slots: {together.slots}", wall),
+        Row.once(f"s of a short run, slots: {found.run_slots}", wall),
         *(Row.once(f"share of that run: {part}", seconds / wall) for part, seconds in found.spent.items()),
         Row.once(f"estimate: s of {many}, one pool, slots: {together.slots}", pool),
         Row.once(f"estimate: s of {many}, a process each", found.trials * one),

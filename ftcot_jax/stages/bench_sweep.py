@@ -143,10 +143,10 @@ def _pool(
     steps: int,
     questions: int,
 ) -> PoolFound:
-    say(f"a short run of the pool with {together.slots} slots")
     slots = min(together.slots, len(jobs))
+    say(f"a short run of the pool with {slots} slots")
     spent = short_run([_with_slots(job, slots, together.executor) for job in jobs[:slots]], steps, questions)
-    return PoolFound(started, prepared, alone, together, together.slots, jobs[0].steps, spent)
+    return PoolFound(started, prepared, alone, together, together.slots, jobs[0].steps, slots, spent)
 
 
 def _with_slots(job: Job, slots: int, executor: Executor) -> Job:

@@ -72,13 +72,14 @@ def test_the_first_that_does_not_fit_is_the_last_tried(monkeypatch: pytest.Monke
 
 def test_a_pool_of_many_trials_is_estimated_from_what_was_measured() -> None:
     spent: Any = {"step": 3.0, "compile": 1.0}
-    found = PoolFound(10.0, 7.0, slots_found(1, [2.0]), slots_found(4, [4.0]), 6, 100, spent)
+    found = PoolFound(10.0, 7.0, slots_found(1, [2.0]), slots_found(4, [4.0]), 6, 100, 3, spent)
     rows = {row.name: row.median for row in pool_rows(found)}
     together = 10 + 5 * 4 + 6 * 0.5 + 2 * 100 * 2.0  # start, compile, six fills, two turns of four slots
     each = 10 + 5 + 0.5 + 100 * 1.0
     assert rows["estimate: s of 6 trials of 100 steps, one pool, slots: 4"] == pytest.approx(together)
     assert rows["estimate: s of 6 trials of 100 steps, a process each"] == pytest.approx(6 * each)
     assert rows["estimate: times as fast in one pool"] == pytest.approx(6 * each / together, rel=1e-3)
+    assert rows["s of a short run, slots: 3"] == 4
     assert rows["share of that run: step"] == 0.75
     assert "| s to prepare the records, or find them | 7 |" in pool_table(pool_rows(found))
 
