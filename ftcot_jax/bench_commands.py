@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -132,3 +133,62 @@ def _wanted(recipe: str) -> Wanted:
     student = load_student(own, words or None)
     records = first.records.model_copy(update={"too_long": "drop"})
     return Wanted(student, get_template(first.template, student.kind), first.scoring, records, first.train.batch)
+
+
+Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, as many as you like.")]
+OneTrial = Annotated[str | None, typer.Option("--trial", help="Which trial of its grid; default: the first.")]
+
+
+@bench_app.command("train")
+def bench_train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    trial: OneTrial = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed in each repeat: the trial's first.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the same steps.")] = 3,
+    questions: Annotated[int, typer.Option(min=1, help="Test questions of the short run's one look.")] = 16,
+    json_file: JsonFile = None,
+) -> None:
+    """A recipe's training step against the machine's limits, and what a run spends its time on."""
+    from ftcot_jax.stages.bench_train import bench_train as measure
+
+    print(
+        measure(recipe, overrides or [], trial=trial, steps=steps, repeats=repeats, questions=questions, file=json_file)
+    )
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    trial: OneTrial = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Slots at most; default: the grid's trials, up to 8.")
+    ] = None,
+    executor: Annotated[
+        Literal["both", "auto", "vmap", "map"], typer.Option(help="How slots are computed; auto: as training would.")
+    ] = "both",
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed in each repeat: the trials' first.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the same steps.")] = 3,
+    questions: Annotated[int, typer.Option(min=1, help="Test questions of the short run's one look.")] = 16,
+    json_file: JsonFile = None,
+) -> None:
+    """What slots cost and give: the recipe's step at 1, 2, 4, ... of them, and what a pool takes besides."""
+    began = time.monotonic()
+    from ftcot_jax.stages.bench_sweep import bench_sweep as measure
+
+    print(
+        measure(
+            recipe,
+            overrides or [],
+            began=began,
+            trial=trial,
+            most=slots,
+            executor=executor,
+            steps=steps,
+            repeats=repeats,
+            questions=questions,
+            file=json_file,
+        )
+    )

@@ -71,6 +71,11 @@ def publish(figures: Mapping[str, Any], file: str | None, say: Callable[[str], N
       say: receives the table.
     """
     say(markdown(figures["rows"]))
+    return write_json(figures, file)
+
+
+def write_json(figures: Mapping[str, Any], file: str | None) -> dict[str, Any]:
+    """Writes figures, where there is a file to write; returns them as JSON has them."""
     text = json.dumps(figures, indent=1, default=dataclasses.asdict)
     if file is not None:
         Path(file).write_text(text + "\n", encoding="utf-8")

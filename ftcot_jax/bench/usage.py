@@ -32,7 +32,7 @@ class Usage:
 
 def measure(work: Callable[[], object]) -> Usage:
     """Does the work once."""
-    held = _status_bytes("VmRSS") if _forget_peak() else None
+    held = _status_bytes("VmRSS") if forget_peak() else None
     began, cpu = time.perf_counter(), time.process_time()
     work()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -40,7 +40,7 @@ def measure(work: Callable[[], object]) -> Usage:
     return Usage(seconds, cpu, peak, None if held is None else max(0, peak - held))
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Lets the peak begin anew, where the system can (Linux); elsewhere it is that since the process began."""
     try:
         _FORGET.write_text("5", encoding="ascii")

@@ -80,11 +80,7 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
       Preempted: the process was asked to stop; everything is saved.
     """
     folder, saves, bucket = place.local / name, place.folder / name / "checkpoints", _Bucket(place, name)
-    tables = {job.records.artifact.address: job.records.table for job in jobs}
-    offsets, total = {}, 0
-    for made, table in tables.items():
-        offsets[made], total = total, total + len(table)
-    trials = [job.trial(offsets[job.records.artifact.address]) for job in jobs]
+    table, trials = joined(jobs)
     settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
     options = PoolOptions(
         slots=slots(settings, len(jobs), mesh.size, mesh.shape["trial"], jax.default_backend()),
@@ -100,14 +96,12 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
         share_questions=settings.batch.share_questions,
         input=settings.input,
     )
-    student, table = jobs[0].student, RecordTable.join(list(tables.values()))
+    student = jobs[0].student
     require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
-    frozen = own = None
-    if student.compute.lora is not None:
-        places = params_shardings(mesh, student.sharding_rules, student.shapes)
-        own = frozen = student.split(student.load(places))[0]
-        if place.processes.count > 1:  # params come to process 0 alone, which joins them with its own copy
-            own = student.split(student.load())[0] if place.processes.lead else None
+    own = frozen = frozen_params(student, mesh)
+    if frozen is not None and place.processes.count > 1:
+        # Params come to process 0 alone, which joins them with its own copy.
+        own = student.split(student.load())[0] if place.processes.lead else None
     with show_progress("train") if place.processes.lead else contextlib.nullcontext(_no_update) as update:
         listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own, worker)
         pool = Pool(
@@ -133,6 +127,24 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
     place.processes.gather(f"{folder.name} done")
     if place.processes.lead:
         remove_tree(saves)  # every trial ended: nothing is left to resume
+
+
+def joined(jobs: Sequence[Job]) -> tuple[RecordTable, list[Trial]]:
+    """The records of all jobs as one table, and the jobs as trials over it."""
+    tables = {job.records.artifact.address: job.records.table for job in jobs}
+    offsets, total = {}, 0
+    for made, table in tables.items():
+        offsets[made], total = total, total + len(table)
+    trials = [job.trial(offsets[job.records.artifact.address]) for job in jobs]
+    return RecordTable.join(list(tables.values())), trials
+
+
+def frozen_params(student: Student, mesh: Mesh) -> Any:
+    """What a student with adapters does not train, over the mesh; None where all is trained."""
+    if student.compute.lora is None:
+        return None
+    places = params_shardings(mesh, student.sharding_rules, student.shapes)
+    return student.split(student.load(places))[0]
 
 
 def _no_update(done: int, total: int, note: str) -> None:
