@@ -18,6 +18,7 @@ from ftcot_jax.errors import UsageError
 from ftcot_jax.progress import say
 from ftcot_jax.stages.bench_recipe import first_trial, jobs_from, programs_from_anew, short_run, step_work
 from ftcot_jax.stages.evaluate import devices
+from ftcot_jax.stages.groups import MOST_SLOTS, memory_of
 from ftcot_jax.stages.groups import slots as slots_of
 from ftcot_jax.stages.train import executor_of
 from ftcot_jax.stages.trials import Job
@@ -61,10 +62,12 @@ def bench_train(
     first = first_trial(loaded, specs, trial)
     settings = specs[first].recipe
     mesh = make_mesh(settings.mesh)
-    slots = slots_of(settings.train, len(specs), mesh.size, mesh.shape["trial"], jax.default_backend())
+    backend, memory = jax.default_backend(), memory_of(jax.local_devices()[0])
+    most = settings.train.slots or (1 if backend == "cpu" else MOST_SLOTS) * mesh.shape["trial"]
     with programs_from_anew():
-        jobs = jobs_from(loaded, specs, first, slots)
-        slots = slots_of(settings.train, len(jobs), mesh.size, mesh.shape["trial"], jax.default_backend())
+        jobs = jobs_from(loaded, specs, first, most)
+        slots = slots_of(settings.train, jobs[0].student, len(jobs), mesh.shape, backend, memory)
+        jobs = jobs[:slots]
         require_steps(jobs, steps)
         executor = executor_of(settings.train, jax.default_backend())
         found = _measure(jobs, step_work(jobs), slots, executor, steps, repeats, questions)

@@ -21,6 +21,7 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.records.packing import BatchShape
 from ftcot_jax.records.plan import Planner
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.stages.groups import memory_of
 from ftcot_jax.stages.groups import slots as slots_of
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.train import executor_of, groups
@@ -85,7 +86,8 @@ def compile_recipe(
     first, mesh = trained[0].recipe, make_mesh(trained[0].recipe.mesh, place.devices)
     student, settings, group = _student(first), first.train, _jobs(recipe, trained)
     require_platform(student.compute.attention, place.platform, mesh.size)
-    slots = slots_of(settings, len(group) or len(trained), mesh.size, mesh.shape["trial"], place.platform)
+    memory = memory_of(place.devices[0]) if place.chip is None else place.chip.memory
+    slots = slots_of(settings, student, len(group) or len(trained), mesh.shape, place.platform, memory)
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
     if group:
         batches = _from_records(group, student, shares, slots)

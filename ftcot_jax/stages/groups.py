@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import jax
 
 from ftcot_jax.records.plan import TokenBudget
 from ftcot_jax.stages.place import digest
 from ftcot_jax.students.student import Student
+from ftcot_jax.sweeps.plan_work import tree_bytes
 from ftcot_jax.training.settings import TrainSettings
+
+MOST_SLOTS = 8  # a place along `trial`, where nobody asks for more
 
 
 def architecture(student: Student) -> str:
@@ -35,7 +41,29 @@ def program_of_rows(train: TrainSettings, student: Student, rows: tuple[Any, ...
     return digest(architecture(student), optimizer, sorted(numbers), rows, train.batch.share_questions, base)
 
 
-def slots(train: TrainSettings, trials: int, devices: int, trial_axis: int, backend: str) -> int:
-    """Slots asked for, or one on a CPU, which a single student keeps busy, and eight a device elsewhere."""
-    wanted = train.slots or (1 if backend == "cpu" else 8 * devices)
-    return math.ceil(min(wanted, trials) / trial_axis) * trial_axis
+def slots(
+    train: TrainSettings, student: Student, trials: int, axes: Mapping[str, int], backend: str, memory: float | None
+) -> int:
+    """Slots asked for; or one on a CPU, which a single student keeps busy, and elsewhere up to eight for each place
+    along `trial`: as many as an eighth of the memory holds, with weights, gradients and two moments.
+
+    Args:
+      train: the trials' settings of training.
+      student: theirs.
+      trials: more slots than these are of no use.
+      axes: the mesh's sizes by name.
+      backend: "cpu", or another.
+      memory: bytes of a device; None where nobody knows, and then it is one slot.
+    """
+    each = 1
+    if backend != "cpu" and memory is not None:
+        state = 4 * tree_bytes(student.split(student.shapes)[1]) / (axes["fsdp"] * axes["tensor"])
+        each = min(MOST_SLOTS, max(1, int(memory / 8 / state)))
+    wanted = train.slots or each * axes["trial"]
+    return math.ceil(min(wanted, trials) / axes["trial"]) * axes["trial"]
+
+
+def memory_of(device: jax.Device) -> float | None:
+    """Bytes that a device may hold; None where it does not say."""
+    stats = device.memory_stats()
+    return None if not stats else stats.get("bytes_limit")

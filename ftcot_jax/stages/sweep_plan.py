@@ -182,7 +182,7 @@ def _group(number: int, works: Sequence[_Work], device: Device, utilisation: flo
     recipe, student = works[0].facts.spec.recipe, works[0].facts.student
     assert student is not None
     axes = _axes(recipe.mesh, device.count)
-    side_by_side = slots(recipe.train, len(works), device.count, axes["trial"], device.backend)
+    side_by_side = slots(recipe.train, student, len(works), axes, device.backend, device.memory)
     todo = [work for work in works if work.state == "to do"]
     own = _Speed()
     for work in works:

@@ -17,7 +17,7 @@ from ftcot_jax.progress import Update, show_progress
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.remote_folder import remove_tree
 from ftcot_jax.stages.evaluate import Seated, devices, evaluate_looks, has_lost_patience
-from ftcot_jax.stages.groups import architecture, program, slots
+from ftcot_jax.stages.groups import architecture, memory_of, program, slots
 from ftcot_jax.stages.kept import drop_superseded, is_best_so_far, keep_best, write_student
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import Job
@@ -83,7 +83,9 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
     table, trials = joined(jobs)
     settings, mesh = jobs[0].spec.recipe.train, make_mesh(jobs[0].spec.recipe.mesh)
     options = PoolOptions(
-        slots=slots(settings, len(jobs), mesh.size, mesh.shape["trial"], jax.default_backend()),
+        slots=slots(
+            settings, jobs[0].student, len(jobs), mesh.shape, jax.default_backend(), memory_of(jax.local_devices()[0])
+        ),
         executor=executor_of(settings, jax.default_backend()),
         checkpoints=settings.checkpoints,
         folder=folder,

@@ -81,7 +81,10 @@ class TrainSettings(BaseModel):
     steps: int | None = Field(None, gt=0, description="Optimizer steps; exclusive with epochs.")
     seed: int | None = Field(None, ge=0, description="Batch order and new weights; default: the recipe's seed.")
     slots: int | None = Field(
-        None, gt=0, description="Trials trained side by side; default: 1 on a CPU, 8 a device elsewhere."
+        None,
+        gt=0,
+        description="Trials trained side by side; default: 1 on a CPU; elsewhere as many as an eighth of the memory "
+        "holds, up to 8 for each place of mesh.trial.",
     )
     input: Literal["auto", "device", "stream"] = Field(
         "auto",
