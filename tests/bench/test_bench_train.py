@@ -220,7 +220,7 @@ def test_the_whole_command(
     table, values = capsys.readouterr().out, json.loads(file.read_text())
     assert "trial 'cot, seed=1' and 1 more" in table
     rows = {row["name"]: row for row in values["rows"]}
-    assert table.count("\n| ") == len(rows) + 1
+    assert table.count("\n| ") == len(rows) + 2  # its head, and the line below it
     # Two slots of four examples, three steps; rates are of these seconds.
     assert values["needed"]["examples"] == 2 * 4 * 3
     totals = sorted(map(sum, values["step_seconds"]))
