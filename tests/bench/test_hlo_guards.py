@@ -162,8 +162,9 @@ def test_purposes_of_bytes_add_up() -> None:
     parts = bytes_by_purpose(program, made)
     assert sum(parts.values()) == pytest.approx(cost.bytes)
     weights = made.slots // made.mesh.size * weight_bytes(made)
-    # AdamW reads weights, two moments and gradients, and writes the first three; clipping reads gradients.
-    assert 6.5 * weights < parts["optimizer"] < 16 * weights
+    # AdamW reads weights, two moments and gradients, and writes the first three; clipping reads gradients. A CPU's XLA
+    # does not weave all of it together, so that some of these are read and written twice.
+    assert 6.5 * weights < parts["optimizer"] < 2 * 9 * weights
     layers, shape = 3, made.shape
     scores = 4 * layers * 8 * shape.rows * shape.length**2  # float32, of eight heads
     assert parts["attention scores"] > 2 * scores, "written forward, read backward"

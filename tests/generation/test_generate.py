@@ -75,7 +75,7 @@ def test_equals_transformers(case: str, written: Callable[[str], Student]) -> No
             assert start + len(expected) == MAX_LENGTH
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("case", [pytest.param("llama", marks=pytest.mark.slow), "gpt2", "t5"])
 def test_neither_batch_nor_order_matters(case: str, written: Callable[[str], Student]) -> None:
     student = written(case)
     params, prompts = student.load(), many_prompts(11)

@@ -21,7 +21,10 @@ SHOWN = np.random.default_rng(7).integers(2, 90, size=37).tolist()
 QUESTIONS = [np.random.default_rng(n).integers(2, 90, size=n).tolist() for n in (1, 2, 9, 5, 12, 3)]
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "smollm3"])
+SLOW_ONES = [pytest.param(case, marks=pytest.mark.slow) for case in ("gpt2", "smollm3")]
+
+
+@pytest.mark.parametrize("case", ["llama", *SLOW_ONES])
 def test_a_shared_prefix_changes_no_text(
     case: str, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
 ) -> None:

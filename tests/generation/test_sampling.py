@@ -113,7 +113,7 @@ def test_samples_do_not_depend_on_the_batch(written: Callable[[str], Student]) -
     assert generate(student, params, prompts, max_length=60, sampling=other) != together
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("case", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
 def test_samples_of_one_prompt_read_it_once(
     case: str, written: Callable[[str], Student], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ def one_at_a_time(
     return [generate(student, own, asked, max_length=LENGTH, **how) for own, asked in zip(params, prompts, strict=True)]
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("case", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
 def test_slots_spread_over_trial_equal_students_alone(case: str, written: Callable[[str], Student]) -> None:
     student = written(case)
     params = students(student, 4)
