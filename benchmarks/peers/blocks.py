@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ftcot_jax.accelerator import leave_out_absent_tpu
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -57,6 +59,7 @@ class Side:
         self.name = name
         # Large pages for all alike, as `ftcot` begins.
         environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        leave_out_absent_tpu(environment)
         self._process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
