@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from etils import epath
 
 from ftcot_jax.artifacts import NotMade
 from ftcot_jax.config import Recipe, TrialRecipe, load_recipe
+from ftcot_jax.remote_folder import is_remote
 from ftcot_jax.stages.api_student import ApiJob, distinct_api, prepare_one_api
 from ftcot_jax.stages.grid import Grid
 from ftcot_jax.stages.place import run_folder
@@ -44,7 +47,14 @@ def open_saved(source: str, overrides: Sequence[str], say: Callable[[str], None]
 
 
 def _open(file: str, overrides: Sequence[str], say: Callable[[str], None]) -> Saved:
-    recipe, specs = load_recipe(file, overrides)
+    path = epath.Path(file)
+    if not is_remote(path):
+        recipe, specs = load_recipe(file, overrides)
+    else:
+        with tempfile.TemporaryDirectory() as folder:  # a saved recipe is whole: it is based on no other file
+            local = Path(folder) / path.name
+            local.write_bytes(path.read_bytes())
+            recipe, specs = load_recipe(str(local), overrides)
     return Saved(recipe, specs, LookingPlace(run_folder(recipe), say))
 
 
