@@ -126,12 +126,16 @@ def test_state_bytes_are_those_of_weights_and_two_moments(own: Path) -> None:
 
 def test_memory_that_does_not_fit_names_slots_that_do(own: Path) -> None:
     axes = "sweep.axes=[{method: [ft_cot]}, {train.seed: [1, 2, 3, 4, 5, 6, 7, 8]}]"
-    plan = planned(own, axes, "sweep.exclude=[]", "student.checkpoint=x/t5-large")
+    large = (axes, "sweep.exclude=[]", "student.checkpoint=x/t5-large")
+    plan = planned(own, *large, "train.slots=8")
     (group,) = plan.groups
     assert group.slots == 8
     assert 1 <= group.fitting_slots < 8
     assert f"TOO MUCH, try train.slots={group.fitting_slots}" in plan.as_text()
-    assert "TOO MUCH" not in planned(own, axes, "sweep.exclude=[]", f"train.slots={group.fitting_slots}").as_text()
+    assert "TOO MUCH" not in planned(own, *large, f"train.slots={group.fitting_slots}").as_text()
+    unasked = planned(own, *large)
+    assert unasked.groups[0].slots == group.fitting_slots, "slots nobody asked for are those that fit"
+    assert "TOO MUCH" not in unasked.as_text()
 
 
 def test_time_follows_arithmetic_devices_and_price(own: Path) -> None:
