@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from ftcot_jax.bench.record_road import Wanted
 
 JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all figures there too.")]
 
@@ -90,49 +87,18 @@ def bench_records(
     json_file: JsonFile = None,
 ) -> None:
     """From completions to batches: texts and tokens a second of each stage, beside its limit. Seconds."""
-    from ftcot_jax.bench.record_road import Wanted
     from ftcot_jax.bench.records import bench_records as measure
-    from ftcot_jax.errors import UsageError
-    from ftcot_jax.students.load import load_student
-    from ftcot_jax.students.settings import StudentSettings
-    from ftcot_jax.tasks.templates import get_template
+    from ftcot_jax.stages.bench_records import who_trains
 
-    if (tokenizer is None) == (recipe is None):
-        raise UsageError("bench records: give --tokenizer or --recipe, one of the two")
-    if recipe is None:
-        settings = StudentSettings(scratch={"model_type": "gpt2"}, tokenizer=tokenizer)
-        wanted = Wanted(load_student(settings), get_template("ft_cot_token"))
-    else:
-        wanted = _wanted(recipe)
     measure(
         files,
-        wanted,
+        who_trains(tokenizer, recipe),
         copies=copies,
         repeats=repeats,
         folder=folder,
         json_file=json_file,
         say=lambda line: print(line, flush=True),
     )
-
-
-def _wanted(recipe: str) -> Wanted:
-    """Who trains by a recipe's first trial that learns from rationales."""
-    from ftcot_jax.bench.record_road import Wanted
-    from ftcot_jax.config import load_recipe
-    from ftcot_jax.errors import UsageError
-    from ftcot_jax.students.load import load_student
-    from ftcot_jax.tasks.load import load_task
-    from ftcot_jax.tasks.templates import get_template
-
-    trials = [trial.recipe for trial in load_recipe(recipe)[1]]
-    first = next((trial for trial in trials if get_template(trial.template).has_rationale), trials[0])
-    if first.chat:
-        raise UsageError(f"{recipe}: a student that is asked by chat is not measured; set chat=false in a copy")
-    own = first.own_student
-    words = load_task(first.task).vocabulary if own.scratch is not None and own.tokenizer is None else None
-    student = load_student(own, words or None)
-    records = first.records.model_copy(update={"too_long": "drop"})
-    return Wanted(student, get_template(first.template, student.kind), first.scoring, records, first.train.batch)
 
 
 Recipe = Annotated[str, typer.Argument(help="A recipe: a YAML file; configs/ has some.")]

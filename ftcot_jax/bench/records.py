@@ -14,12 +14,13 @@ from ftcot_jax.bench.record_road import Road, Wanted, read_raw
 from ftcot_jax.bench.table import Row, Spread, check_writable, number, publish
 from ftcot_jax.bench.usage import Usage, measure
 from ftcot_jax.errors import UsageError
+from ftcot_jax.training.input import Where
 
 ON_THE_ROAD = ("read completions", "judge", "pair", "tokenize", "write", "open", "plan", "pack")
 """What a run does once for its records; an epoch's batches are packed anew in each epoch."""
 READ_ARRAYS, READ_DATASET = "read the arrays' bytes (limit)", "read the dataset's bytes (limit)"
 GATHER, DATASET = "gather at random, eight at a time", "read the dataset"
-FEEDS = {"feed an epoch from the device": "device", "feed an epoch, streamed": "stream"}
+FEEDS: dict[str, Where] = {"feed an epoch from the device": "device", "feed an epoch, streamed": "stream"}
 _LIMITS = {"open": READ_ARRAYS, GATHER: READ_ARRAYS, DATASET: READ_DATASET}
 
 
@@ -97,7 +98,7 @@ def _stages(road: Road) -> dict[str, Callable[[], None]]:
         "plan": road.plan,
         "pack": road.pack,
     }
-    return stages | {name: functools.partial(road.feed, where) for name, where in FEEDS.items()}  # type: ignore[arg-type]
+    return stages | {name: functools.partial(road.feed, where) for name, where in FEEDS.items()}
 
 
 def _facts(road: Road, machine: Machine) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -157,16 +157,16 @@ async def _async_openai(job: Job) -> Bought:
     return bought
 
 
-def _on_asyncio(work: Callable[[Job], Awaitable[Bought]]) -> Callable[[Job], Bought]:
-    return lambda job: asyncio.run(work(job))  # type: ignore[arg-type]
+def _on_asyncio(work: Callable[[Job], Coroutine[Any, Any, Bought]]) -> Callable[[Job], Bought]:
+    return lambda job: asyncio.run(work(job))
 
 
-def _on_uvloop(work: Callable[[Job], Awaitable[Bought]]) -> Callable[[Job], Bought]:
+def _on_uvloop(work: Callable[[Job], Coroutine[Any, Any, Bought]]) -> Callable[[Job], Bought]:
     def run(job: Job) -> Bought:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work(job))  # type: ignore[arg-type]
+            return runner.run(work(job))
 
     return run
 

@@ -33,6 +33,7 @@ from ftcot_jax.training.settings import CheckpointSettings
 @contextlib.contextmanager
 def programs_from_anew() -> Iterator[None]:
     """Compiles all there is inside, each program once: the user's cache of them is left alone."""
+    # jax.config's names are made at run time, so mypy knows none of them.
     folder_before: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     seconds_before: float = jax.config.jax_persistent_cache_min_compile_time_secs  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="ftcot-bench-", ignore_cleanup_errors=True) as folder:
