@@ -12,7 +12,7 @@ from ftcot_jax.tasks.templates import get_template
 
 
 def who_trains(tokenizer: str | None, recipe: str | None) -> Wanted:
-    """A student of GPT-2's shape with that tokenizer, or who learns from rationales in the first such trial of a recipe.
+    """A student of GPT-2's shape with that tokenizer, or a recipe's, of its first trial with rationales.
 
     Args:
       tokenizer: a tokenizer's folder.
