@@ -201,7 +201,7 @@ def choose_shapes(
       examples: records in a full batch.
       at_most: compiled shapes.
       row_multiple: rows of a microbatch are rounded up to this (devices that share a batch).
-      label_multiple: and its label room to this (the chunk of the loss).
+      label_multiple: and its label room to this, so that few shapes are compiled.
       microbatches: parts a batch is computed in.
       shared: whether records of one question share its tokens.
     """

@@ -12,19 +12,21 @@ import functools
 import jax
 import jax.numpy as jnp
 
-CHUNK = 64
-"""Label tokens come in multiples of this."""
+CHUNK = 512
+"""Label tokens that are projected at a time, at most.
 
-# The gradient of the projection is read and written once a chunk, which on an accelerator takes longer than the
-# arithmetic of a short chunk (benchmarks/LOG.md).
-_SIZES = (256, 192, 128, CHUNK)
+The gradient of the projection is read and written once a chunk, which on an accelerator takes longer than a short one's
+arithmetic; the logits of a longer one would leave the chip's own memory (benchmarks/LOG.md).
+"""
+
+_TILE = 8  # rows of a tile on a TPU
 
 
 def label_loss(hidden_MxE: jax.Array, head_VxE: jax.Array, label_M: jax.Array, weight_M: jax.Array) -> jax.Array:
     """Returns the sum over label tokens of weight x cross-entropy, a float32 scalar.
 
     Args:
-      hidden_MxE: (M, E) hidden state before each label token, M a multiple of `CHUNK`.
+      hidden_MxE: (M, E) hidden state before each label token.
       head_VxE: (V, E) rows of the vocabulary projection.
       label_M: (M,) int32 label tokens.
       weight_M: (M,) float32, 0 where there is no label.
@@ -59,7 +61,8 @@ def _forward(
 
     start = (jnp.zeros((), jnp.float32), jnp.zeros(head.shape, jnp.float32))
     (total, head_grad), hidden_grad = jax.lax.scan(add, start, _split(hidden, label, weight))
-    return total, (hidden_grad.reshape(hidden.shape), head_grad.astype(head.dtype))
+    hidden_grad = hidden_grad.reshape(-1, hidden.shape[-1])[: label.size]
+    return total, (hidden_grad, head_grad.astype(head.dtype))
 
 
 def _backward(saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
@@ -76,7 +79,11 @@ _chunked.defvjp(_forward, _backward)
 
 
 def _split(hidden: jax.Array, label: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    size = next(size for size in _SIZES if label.size % size == 0)
+    """In as few chunks of one size as there may be; what fills up the last one weighs nothing."""
+    chunks = -(-label.size // CHUNK)
+    size = _TILE * -(-label.size // (_TILE * chunks))
+    fill = chunks * size - label.size
+    hidden, label, weight = jnp.pad(hidden, ((0, fill), (0, 0))), jnp.pad(label, (0, fill)), jnp.pad(weight, (0, fill))
     return hidden.reshape(-1, size, hidden.shape[-1]), label.reshape(-1, size), weight.reshape(-1, size)
 
 
