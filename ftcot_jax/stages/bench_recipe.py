@@ -124,9 +124,11 @@ def _refuse_to_buy(place: Place, recipe: Recipe) -> None:
 
 def step_work(jobs: Sequence[Job]) -> StepWork:
     """What the pool of these jobs would train."""
-    recipe, student = jobs[0].spec.recipe, jobs[0].student
+    recipe = jobs[0].spec.recipe
     mesh = make_mesh(recipe.mesh)
-    require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
+    platform = mesh.devices.flat[0].platform
+    student = jobs[0].student.on(platform)
+    require_platform(student.compute.attention, platform, mesh.size)
     table, trials = joined(jobs)
     return StepWork(
         student,

@@ -84,7 +84,7 @@ def compile_recipe(
         raise UsageError(f"{recipe.name}: nothing is trained: every template of the recipe only asks")
     place = find_topology(topology)
     first, mesh = trained[0].recipe, make_mesh(trained[0].recipe.mesh, place.devices)
-    student, settings, group = _student(first), first.train, _jobs(recipe, trained)
+    student, settings, group = _student(first).on(place.platform), first.train, _jobs(recipe, trained)
     require_platform(student.compute.attention, place.platform, mesh.size)
     memory = memory_of(place.devices[0]) if place.chip is None else place.chip.memory
     slots = slots_of(settings, student, len(group) or len(trained), mesh.shape, place.platform, memory)

@@ -296,7 +296,7 @@ def _bytes(
             )
     tokens /= axes["data"] * axes["fsdp"] * max(work.facts.spec.recipe.train.microbatches for work in works)
     longest = max((int(w.facts.lengths.parts_NxP.max()) for w in works if w.facts.lengths is not None), default=0)
-    compute = student.compute
+    compute = student.on(device.backend).compute
     per_token = activation_bytes(
         student.shapes_by_path, _head(student)[1], longest, compute.dtype, compute.remat, compute.attention
     )

@@ -98,8 +98,9 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
         share_questions=settings.batch.share_questions,
         input=settings.input,
     )
-    student = jobs[0].student
-    require_platform(student.compute.attention, mesh.devices.flat[0].platform, mesh.size)
+    platform = mesh.devices.flat[0].platform
+    student = jobs[0].student.on(platform)
+    require_platform(student.compute.attention, platform, mesh.size)
     own = frozen = frozen_params(student, mesh)
     if frozen is not None and place.processes.count > 1:
         # Params come to process 0 alone, which joins them with its own copy.
@@ -108,7 +109,7 @@ def train_group(place: Place, jobs: Sequence[Job], missing: Sequence[Job], name:
         listener = _Listener(place, {job.key: job for job in missing}, folder, update, frozen, own, worker)
         pool = Pool(
             student,
-            architecture(student),
+            architecture(jobs[0].student),  # the same wherever its checkpoints go on
             table,
             trials,
             mesh,

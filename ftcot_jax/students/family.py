@@ -44,14 +44,14 @@ class Compute:
 
     Attributes:
       dtype: of the activations.
-      remat: what the backward pass recomputes.
+      remat: what the backward pass recomputes; "auto", which is "none" until `Student.on` has heard of a TPU.
       dropout: whether the config's dropout rates count where a caller asks for dropout.
       lora: what is trained instead of the weights; None trains the weights.
       attention: which kernel attends over packed rows.
     """
 
     dtype: str = "float32"
-    remat: str = "none"
+    remat: str = "auto"
     dropout: bool = True
     lora: Lora | None = None
     attention: str = "xla"

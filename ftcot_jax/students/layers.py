@@ -135,7 +135,7 @@ def scan_layers(
       apply: ``(block, carry, its part of per_layer) -> (carry, output)``.
       carry: what flows from layer to layer.
       per_layer: pytree of arrays with a leading layer axis.
-      remat: what the backward pass recomputes: "none", "dots" or "full", as in `StudentSettings`.
+      remat: what the backward pass recomputes: as in `StudentSettings`.
 
     Returns:
       The last carry, and the outputs stacked along a leading layer axis.
@@ -145,7 +145,7 @@ def scan_layers(
     def step(carry: Carry, layer: tuple[Any, Any]) -> tuple[Carry, Output]:
         return apply(nnx.merge(graphdef, layer[0]), rows_apart(carry), layer[1])
 
-    if remat != "none":
+    if remat in ("dots", "full"):
         saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
         # A scan keeps the backward pass's recomputation apart from the forward pass by itself.
         step = jax.checkpoint(step, prevent_cse=False, policy=saved)

@@ -40,10 +40,10 @@ class StudentSettings(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the arithmetic; weights are always kept in float32."
     )
-    remat: Literal["none", "dots", "full"] = Field(
-        "none",
+    remat: Literal["auto", "none", "dots", "full"] = Field(
+        "auto",
         description="What the backward pass recomputes instead of storing: nothing; all but the matrix "
-        "products with weights; or every layer whole.",
+        "products with weights; or every layer whole. auto: dots on a TPU, none elsewhere.",
     )
 
     dropout: bool = Field(

@@ -6,6 +6,7 @@ Every method that takes params is pure and can be jitted, differentiated, and vm
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -100,6 +101,13 @@ class Student:
     def sharding_rules(self) -> Rules:
         """(pattern over a parameter's "/"-joined path, mesh axis of each dimension); the first match wins."""
         return self._family.sharding_rules
+
+    def on(self, platform: str) -> Student:
+        """This student as it computes on devices of a platform, such as "tpu": what it left open is chosen."""
+        if self.compute.remat != "auto":
+            return self
+        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else "none")
+        return Student(self._family, self.config, self.tokenizer, chosen, self.folder)
 
     @functools.cached_property
     def identity(self) -> tuple[str, ...]:

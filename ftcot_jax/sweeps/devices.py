@@ -36,7 +36,7 @@ class Device:
 
     Attributes:
       name: for a person.
-      backend: "cpu", or "accelerator" for all others.
+      backend: jax's name of the platform, such as "cpu" or "tpu".
       count: how many there are.
       peaks: operations a second of one, by dtype; None where nobody knows.
       bandwidth: bytes a second from one's memory; None where nobody knows.
@@ -69,9 +69,8 @@ def named_device(name: str, count: int = 1) -> Device:
     if row is None:
         raise UsageError(f"--device {name}: not known{nearest(name, _table())}; there are {', '.join(_table())}")
     peaks = {dtype: peak_of_kind(row.kinds[0], dtype) for dtype in ("float32", "bfloat16")}
-    return Device(
-        name, "accelerator", count, peaks, row.bandwidth * 1e9, row.memory * 2**30, price=row.price, spot=row.spot
-    )
+    backend = "tpu" if row.kinds[0].startswith("TPU") else "gpu"
+    return Device(name, backend, count, peaks, row.bandwidth * 1e9, row.memory * 2**30, price=row.price, spot=row.spot)
 
 
 def listed_price(kind: str) -> float | None:
@@ -92,7 +91,7 @@ def this_machine(devices: Sequence[Any], dtypes: Sequence[str]) -> Device:
         if name is not None:
             return named_device(name, len(devices))
         unknown: dict[str, float | None] = dict.fromkeys(dtypes)
-        return Device(kind, "accelerator", len(devices), unknown, None, None)
+        return Device(kind, devices[0].platform, len(devices), unknown, None, None)
     peaks = {dtype: peak_flops(devices[:1], dtype) for dtype in dtypes}
     memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return Device(kind, "cpu", 1, peaks, _measured_bandwidth(), memory)

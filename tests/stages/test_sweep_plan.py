@@ -138,6 +138,16 @@ def test_memory_that_does_not_fit_names_slots_that_do(own: Path) -> None:
     assert "TOO MUCH" not in unasked.as_text()
 
 
+def test_a_plan_counts_what_the_platform_recomputes(own: Path) -> None:
+    def working(device: str, *overrides: str) -> int:
+        only = "sweep.only={method: ft, student.checkpoint: google-t5/t5-small}"
+        return planned(own, only, "train.slots=1", *overrides, device=device).groups[0].working_bytes
+
+    dots, none = working("v5e", "student.remat=dots"), working("v5e", "student.remat=none")
+    assert dots < none
+    assert (working("v5e"), working("a100-80")) == (dots, none)
+
+
 def test_time_follows_arithmetic_devices_and_price(own: Path) -> None:
     large = ("sweep.axes=[{method: [ft_cot]}]", "sweep.exclude=[]", "student.checkpoint=google-t5/t5-large")
     one, two = planned(own, *large, "train.epochs=2000"), planned(own, *large, "train.epochs=4000")

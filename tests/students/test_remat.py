@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,17 @@ def test_remat_changes_nothing(case: str, remat: Any, written: Callable[[str], S
     np.testing.assert_allclose(value, again, rtol=1e-6)
     for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(repeated), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_what_was_left_open_is_chosen_by_platform(written: Callable[[str], Student]) -> None:
+    plain = written("llama")
+    assert plain.compute.remat == "auto"
+    for platform, remat in (("tpu", "dots"), ("gpu", "none"), ("cpu", "none")):
+        chosen = plain.on(platform)
+        assert chosen.compute == dataclasses.replace(plain.compute, remat=remat)
+        assert (chosen.shapes_by_path, chosen.folder) == (plain.shapes_by_path, plain.folder)
+    full = load_student(StudentSettings(checkpoint=str(plain.folder), remat="full"))
+    assert full.on("tpu").compute.remat == full.on("cpu").compute.remat == "full"
 
 
 @pytest.mark.slow
