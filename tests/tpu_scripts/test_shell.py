@@ -119,6 +119,17 @@ def test_secrets_are_names_only(cloud: Cloud) -> None:
     assert "never write a key itself" in said
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--yes", "--keep", "--file", "--help"])
+def test_an_option_behind_the_name_is_refused_not_passed_on(cloud: Cloud, option: str) -> None:
+    """A --dry-run that went to ftcot's command line instead created machines."""
+    cloud.script({"states": [ACTIVE]})
+    for words in (["run.sh", "--yes", "d64", str(cloud.recipe)], ["copy.sh", "d64", "report"], ["status.sh", "d64"]):
+        code, out, said = cloud.run(*words, option)
+        assert (code, out) == (2, ""), words
+        assert said == f"tpu_scripts: {option} belongs before d64\n"
+    assert not cloud.calls()
+
+
 def test_types_hold_together() -> None:
     """Chips, hosts and topologies of types.tsv agree with one another."""
     rows = [line.split("\t") for line in (SCRIPTS / "types.tsv").read_text().splitlines() if not line.startswith("#")]

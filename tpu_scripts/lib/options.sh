@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # what is set here is read by the scripts that source it
-# Options all scripts share. They may stand before the first word that is none; the rest is left in `words`.
+# Options all scripts share. They stand before the first word that is none; the rest is left in `words`.
 
 # parse_options "$@": sets DRY_RUN, yes, keep, files, words; and worker, workers_wanted for the scripts that say so in
 # own_option. The usage text is the head of the calling script.
@@ -33,6 +33,13 @@ parse_options() {
     shift
   done
   words=("$@")
+  # Passed on to ftcot, a --dry-run in the wrong place would create machines.
+  local word
+  for word in "${words[@]}"; do
+    case $word in
+      --dry-run | --yes | --keep | --file | --worker | --workers | -h | --help) die 2 "$word belongs before ${words[0]}" ;;
+    esac
+  done
 }
 
 # The comment at the head of the script is its help.
