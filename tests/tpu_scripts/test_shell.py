@@ -49,6 +49,11 @@ def test_every_script_is_strict_and_says_what_it_does(cloud: Cloud) -> None:
         ("FTCOT_TPU_TYPE", "tpu7x-16", "TPU7x is offered through GKE only"),
         ("FTCOT_TPU_CAPACITY", "cheap", "take spot, reserved or on-demand"),
         ("FTCOT_TPU_SLICES", "0", "no number of slices"),
+        ("FTCOT_TPU_POLL", "1m", "no number of seconds"),
+        ("FTCOT_TPU_POLL", "0", "no number of seconds"),
+        ("FTCOT_TPU_MAX_PREEMPTIONS", "many", "FTCOT_TPU_MAX_PREEMPTIONS='many' is no whole number"),
+        ("FTCOT_TPU_MAX_FAILURES", "010", "is no whole number"),
+        ("FTCOT_TPU_MAX_REFUSALS", "20x", "is no whole number"),
     ],
 )
 def test_wrong_settings(cloud: Cloud, variable: str, value: str, told: str) -> None:

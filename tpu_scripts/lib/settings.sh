@@ -9,6 +9,13 @@ need() {
   done
 }
 
+# whole DEFAULT VARIABLE: its value, or the default; a number of at most six digits.
+whole() {
+  local value=${!2:-$1}
+  [[ $value =~ ^(0|[1-9][0-9]{0,5})$ ]] || die 2 "$2='$value' is no whole number"
+  printf '%s\n' "$value"
+}
+
 # A run's name becomes the name of machines and of a folder in the bucket.
 check_name() {
   [[ $1 =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] ||
@@ -54,4 +61,9 @@ read_settings() {
   read -ra create_flags <<<"${FTCOT_TPU_CREATE_FLAGS:-}"
   read -ra ssh_flags <<<"${FTCOT_TPU_SSH_FLAGS:-}"
   poll=${FTCOT_TPU_POLL:-60}
+  [[ $poll =~ ^[0-9]{1,5}(\.[0-9]+)?$ && $poll =~ [1-9] ]] || die 2 "FTCOT_TPU_POLL='$poll' is no number of seconds above 0"
+  # Read now: a bound that is no number would end the loop where it counts, with the machines there.
+  max_preemptions=$(whole 100 FTCOT_TPU_MAX_PREEMPTIONS) # of machines taken away or jobs that ended with 42
+  max_failures=$(whole 3 FTCOT_TPU_MAX_FAILURES)         # of jobs that ended otherwise, with nothing wrong with the machines
+  max_refusals=$(whole 20 FTCOT_TPU_MAX_REFUSALS)        # without the job running in between: no room, workers out of reach
 }

@@ -2,11 +2,9 @@
 # The loop of run.sh. It keeps nothing that must survive it: where the run stands is read from the cloud each time, so
 # killing the loop at any point and starting it again is safe.
 
-max_preemptions=${FTCOT_TPU_MAX_PREEMPTIONS:-100} # of machines taken away or jobs that ended with 42
-max_failures=${FTCOT_TPU_MAX_FAILURES:-3}         # of jobs that ended otherwise, with nothing wrong with the machines
-max_refusals=${FTCOT_TPU_MAX_REFUSALS:-20}        # without the job running in between: no room, workers out of reach
-max_silences=30                                   # in a row: nobody says what state the machines are in
-max_stalls=3                                      # polls for which some workers may outlive the others
+# The other bounds are settings (settings.sh).
+max_silences=30 # in a row: nobody says what state the machines are in
+max_stalls=3    # polls for which some workers may outlive the others
 
 # One driver a run on this computer. Between computers it is for the user to know.
 hold_driver_lock() {
