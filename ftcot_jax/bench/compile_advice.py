@@ -40,8 +40,10 @@ def _slots(setup: Setup, here: Figures, compile_step: Callable[[Setup], Figures]
         other = 1 if each > 1 else 2
         there = compile_step(dataclasses.replace(setup, slots=other * shards))
         most = most_slots({each: here, other: there})
+        if most is None and there.fits:
+            return [f"train.slots={setup.slots} fits; {other * shards} need as much memory, so no most can be drawn from them"]
         if most is None:
-            return [f"train.slots={setup.slots} fits; {2 * shards} slots do not"]
+            return [f"train.slots={setup.slots} fits; {other * shards} slots do not"]
         return [
             f"train.slots={most * shards} is the most that fits ({most} a chip along trial), by a line through the "
             f"compiled {min(each, other) * shards} and {max(each, other) * shards}"
@@ -57,7 +59,8 @@ def _slots(setup: Setup, here: Figures, compile_step: Callable[[Setup], Figures]
 
 
 def most_slots(figures: dict[int, Figures]) -> int | None:
-    """The most slots a chip that a line through two programs' memory says fit; None where one did not compile."""
+    """The most slots a chip that a line through two programs' memory says fit; None where one did not compile, or more
+    slots need no more memory."""
     (few, small), (many, large) = sorted(figures.items())
     if small.memory is None or large.memory is None or small.room is None:
         return None

@@ -139,6 +139,15 @@ def test_a_step_that_memory_limits_is_told_to_store_less(times: tuple[float, ...
     assert len(advise(dataclasses.replace(made, student=tiny("dots")), one, lambda _: figures(5 * GIB))) == 1
 
 
+def test_slots_that_need_no_more_memory_are_not_said_not_to_fit() -> None:
+    """Of tiny students it said `train.slots=8 fits; 8 slots do not`."""
+    made = setup(jax.devices("cpu"), trial=8, slots=16)
+    (line,) = advise(made, figures(3 * GIB), lambda _: figures(3 * GIB))
+    assert line == "train.slots=16 fits; 8 need as much memory, so no most can be drawn from them"
+    made = setup(jax.devices("cpu"), trial=8)
+    assert advise(made, figures(3 * GIB), lambda _: figures(20 * GIB, fits=False)) == ["train.slots=8 fits; 16 slots do not"]
+
+
 def test_advice_is_a_line_through_two_programs() -> None:
     assert most_slots({1: figures(3 * GIB), 2: figures(5 * GIB)}) == 7  # 1 + 2 x 7 = 15 of 15.75
     assert most_slots({4: figures(9 * GIB), 2: figures(5 * GIB)}) == 7
