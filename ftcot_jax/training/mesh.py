@@ -48,7 +48,8 @@ def device_grid(sizes: Sequence[int], devices: Sequence[Any], slices: int | None
       The devices, of shape `sizes`.
 
     Raises:
-      UsageError: the slices are not alike, not as many as asked for, or do not divide `trial` and `data`.
+      UsageError: the slices are not alike, not as many as asked for, or do not divide `trial` and `data`; or the
+        devices are no block of a TPU's torus.
     """
     groups = _slices(devices, slices)
     trial = math.gcd(len(groups), sizes[0])
@@ -64,6 +65,10 @@ def device_grid(sizes: Sequence[int], devices: Sequence[Any], slices: int | None
     except NotImplementedError as error:
         raise UsageError(
             f"mesh: {dict(zip(AXES, inner, strict=True))} cannot be laid on this torus: {error}"
+        ) from error
+    except AssertionError as error:  # a torus is walked by coordinates: three chips of 2x2 are none
+        raise UsageError(
+            f"mesh: {math.prod(inner)} chips are no whole block of the pod; use a power of two, or mesh.trial=-1 for all"
         ) from error
     by_slice = np.stack(grids).reshape(*outer, *inner)
     return by_slice.transpose(0, 2, 1, 3, 4, 5).reshape(sizes)

@@ -73,6 +73,25 @@ def test_slices_that_do_not_fit_are_one_clear_line(
     assert "\n" not in str(raised.value)
 
 
+@dataclasses.dataclass(frozen=True)
+class TorusChip(Chip):
+    """A chip of a TPU, which knows its place."""
+
+    platform: str = "tpu"
+    coords: tuple[int, int, int] = (0, 0, 0)
+    core_on_chip: int = 0
+
+
+def test_chips_that_are_no_block_of_the_pod_are_one_clear_line() -> None:
+    """`ftcot compile mesh.trial=3 --topology v5e:2x2` ended with jax's own assertion."""
+    square = [TorusChip(2 * y + x, 0, coords=(x, y, 0)) for y in range(2) for x in range(2)]
+    assert device_grid((4, 1, 1, 1), square, None).size == 4
+    assert device_grid((2, 1, 1, 1), square[:2], None).size == 2
+    with pytest.raises(UsageError, match="mesh: 3 chips are no whole block of the pod") as raised:
+        device_grid((3, 1, 1, 1), square[:3], None)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
