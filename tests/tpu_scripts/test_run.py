@@ -222,6 +222,29 @@ def test_silence_and_broken_connections_pass(cloud: Cloud) -> None:
 
 
 @pytest.mark.slow
+def test_a_connection_that_never_ends_is_cut(cloud: Cloud) -> None:
+    """Machines taken away while ssh is connected: it may hang for ever, and the loop must not."""
+    cloud.script({"states": [ACTIVE, *GONE], "hangs": 1}, {"states": [ACTIVE]})
+    code, _, said = cloud.run(*RUN, str(cloud.recipe), FTCOT_TPU_SSH_SECONDS="5")
+    assert code == 0, said
+    assert "not every worker answers: ERROR: no end after 5 seconds" in said
+    assert "preemption 1" in said
+    assert cloud.steps("d64") == list(range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_workers_are_asked_is_not_kept_waiting(cloud: Cloud, number: signal.Signals) -> None:
+    cloud.script({"states": [ACTIVE], "hangs": 99})
+    process = cloud.start(*RUN, str(cloud.recipe))
+    until(lambda: "status" in cloud.verbs())
+    os.killpg(process.pid, number)  # as a terminal does
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 42, said
+    assert "cost money" in said
+
+
+@pytest.mark.slow
 def test_workers_out_of_reach_for_good_end_it(cloud: Cloud) -> None:
     cloud.script({"states": [ACTIVE], "unreachable": 999})
     code, _, said = cloud.run(*RUN, str(cloud.recipe), FTCOT_TPU_MAX_REFUSALS="3")

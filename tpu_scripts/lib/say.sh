@@ -29,3 +29,21 @@ call() {
     "$@" 7>&- # run.sh's lock is run.sh's alone
   fi
 }
+
+# call_within SECONDS COMMAND...: the same, ended with all it has started when it takes longer. Waited for from the
+# background, so that a signal to the script is not kept waiting; a start that is under way then goes on to its end.
+call_within() {
+  local seconds=$1 code=0 child
+  shift
+  if [[ ${DRY_RUN:-} ]]; then
+    quoted "$@"
+    return
+  fi
+  timeout --kill-after=10 "$seconds" "$@" </dev/null 6>&- 7>&- &
+  child=$!
+  # shellcheck disable=SC2064  # a part of the script whose output is read has no trap of its own
+  [[ $BASHPID == "$$" ]] || trap "kill $child; exit 143" INT TERM
+  wait "$child" || code=$?
+  [[ $code != 124 && $code != 137 ]] || echo "ERROR: no end after $seconds seconds" >&2
+  return $code
+}

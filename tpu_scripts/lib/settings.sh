@@ -62,6 +62,7 @@ read_settings() {
   read -ra ssh_flags <<<"${FTCOT_TPU_SSH_FLAGS:-}"
   poll=${FTCOT_TPU_POLL:-60}
   [[ $poll =~ ^[0-9]{1,5}(\.[0-9]+)?$ && $poll =~ [1-9] ]] || die 2 "FTCOT_TPU_POLL='$poll' is no number of seconds above 0"
+  ssh_seconds=$(whole 300 FTCOT_TPU_SSH_SECONDS)
   # Read now: a bound that is no number would end the loop where it counts, with the machines there.
   max_preemptions=$(whole 100 FTCOT_TPU_MAX_PREEMPTIONS) # of machines taken away or jobs that ended with 42
   max_failures=$(whole 3 FTCOT_TPU_MAX_FAILURES)         # of jobs that ended otherwise, with nothing wrong with the machines

@@ -9,11 +9,14 @@ start_command() {
 
 worker_command() { printf '%s' "if [ -e /var/ftcot/worker.sh ]; then sudo bash /var/ftcot/worker.sh $1; else echo \"ftcot-worker \$HOSTNAME - idle\"; fi"; }
 
-# on_workers SLICE COMMAND [WORKER]
+# on_workers SLICE COMMAND [WORKER]: for as long as FTCOT_TPU_SSH_SECONDS, because a connection to a machine that is taken
+# away may never end; starting a job, which installs the package, may take twelve times as long.
 on_workers() {
-  local node=all worker=all
+  local node=all worker=all seconds=$ssh_seconds
   [[ ${3:-} ]] && node=0 worker=$3
-  tpu ssh "$1" "--node=$node" "--worker=$worker" --batch-size=all --quiet "--command=$2" "${ssh_flags[@]}" </dev/null
+  [[ $2 != *"worker.sh start "* ]] || seconds=$((12 * ssh_seconds))
+  call_within "$seconds" gcloud compute tpus queued-resources ssh "$1" "--node=$node" "--worker=$worker" --batch-size=all \
+    --quiet "--command=$2" "${ssh_flags[@]}" "--project=$FTCOT_TPU_PROJECT" "--zone=$FTCOT_TPU_ZONE"
 }
 
 # worker_states SLICE: a line `HOST JOB STATE` for each worker. Fails unless every worker answered: gcloud's own exit
