@@ -12,6 +12,7 @@ check_name "${words[0]}"
 slice=$(slice_of "${words[0]}")
 state=$(slice_state "$slice")
 printf '%s\n' "$state"
+[[ $state != UNKNOWN ]] || die 1 "$slice: no answer: $(last_error)"
 if [[ $DRY_RUN ]]; then
   on_workers "$slice" "$(worker_command status)"
 elif [[ $state == ACTIVE ]]; then

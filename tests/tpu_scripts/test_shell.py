@@ -135,6 +135,28 @@ def test_an_option_behind_the_name_is_refused_not_passed_on(cloud: Cloud, option
     assert not cloud.calls()
 
 
+def test_without_gcloud_each_script_says_so_and_stops(cloud: Cloud) -> None:
+    """status.sh answered UNKNOWN with exit code 0, create.sh advised to create a bucket."""
+    tools = cloud.root / "tools"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "mktemp", "touch", "rm", "grep"):
+        (tools / tool).symlink_to(f"/usr/bin/{tool}")
+    for words in (["status.sh", "d64"], ["create.sh", "--yes", "d64"], ["run.sh", "--yes", "d64", str(cloud.recipe)]):
+        code, out, said = cloud.run(*words, PATH=str(tools))
+        assert (code, out) == (1, "")
+        assert said.startswith("tpu_scripts: gcloud is not on PATH"), said
+        assert len(said.splitlines()) == 1
+
+
+def test_machines_that_are_not_there_or_do_not_answer_are_told(cloud: Cloud) -> None:
+    cloud.script({"states": [ACTIVE], "silent": 9})
+    assert cloud.run("delete.sh", "d64") == (0, "", "ftcot-d64: not there in us-west4-a\n")
+    assert cloud.run("create.sh", "--yes", "d64")[0] == 0
+    code, out, said = cloud.run("status.sh", "d64")
+    assert (code, out) == (1, "UNKNOWN\n")
+    assert "no answer: ERROR: (gcloud...describe) UNAVAILABLE" in said
+
+
 def test_types_hold_together() -> None:
     """Chips, hosts and topologies of types.tsv agree with one another."""
     rows = [line.split("\t") for line in (SCRIPTS / "types.tsv").read_text().splitlines() if not line.startswith("#")]

@@ -56,6 +56,7 @@ read_settings() {
   read_type
   [[ $FTCOT_TPU_TYPE != tpu7x* ]] ||
     die 2 "TPU7x is offered through GKE only, not as machines of its own; take gke.sh or xpk.sh for $FTCOT_TPU_TYPE"
+  [[ $DRY_RUN ]] || command -v gcloud >/dev/null || die 1 "gcloud is not on PATH; https://cloud.google.com/sdk/docs/install"
   runtime=${FTCOT_TPU_RUNTIME:-$runtime}
   workers=$((hosts * slices))
   read -ra create_flags <<<"${FTCOT_TPU_CREATE_FLAGS:-}"

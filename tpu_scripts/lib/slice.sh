@@ -65,7 +65,10 @@ delete_slice() {
   local slice
   slice=$(slice_of "$1")
   tpu delete "$slice" --force --quiet 2>"$scratch/error" && return
-  grep -qE 'NOT_FOUND|was not found' "$scratch/error" && return
+  if grep -qE 'NOT_FOUND|was not found' "$scratch/error"; then
+    say "$slice: not there in $FTCOT_TPU_ZONE"
+    return
+  fi
   say "$slice: not deleted: $(last_error)"
   return 1
 }
