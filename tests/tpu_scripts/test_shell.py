@@ -122,6 +122,12 @@ def test_secrets_are_names_only(cloud: Cloud) -> None:
     code, _, said = cloud.run("run.sh", "--yes", "d64", str(cloud.recipe), FTCOT_TPU_SECRETS=f"OPENAI_API_KEY={key}")
     assert code == 2
     assert "never write a key itself" in said
+    assert "sk-abc" not in said
+    key = {"OPENAI_API_KEY": "sk-proj-abc", "FTCOT_TPU_SECRETS": "OPENAI_API_KEY=sk-proj-abc"}
+    code, out, said = cloud.run("run.sh", "--dry-run", "d64", str(cloud.recipe), **key)
+    assert code == 2
+    assert "OPENAI_API_KEY has the key itself" in said
+    assert "sk-proj" not in out + said
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--yes", "--keep", "--file", "--help"])

@@ -11,9 +11,11 @@ describe_job() {
   # shellcheck disable=SC2154  # run.sh sets results
   [[ ! ${worker:-} ]] || verb=(sweep run) own=(--worker "$worker" --out "$results")
   read -ra secrets <<<"${FTCOT_TPU_SECRETS:-}"
-  for secret in "${secrets[@]}"; do
-    [[ $secret =~ ^[A-Z_][A-Z0-9_]*=[A-Za-z0-9_-]+$ ]] ||
-      die 2 "FTCOT_TPU_SECRETS: '$secret' is not VARIABLE=NAME-IN-SECRET-MANAGER; never write a key itself there"
+  for secret in "${secrets[@]}"; do # what may be a key is not repeated in what is said
+    [[ $secret =~ ^([A-Z_][A-Z0-9_]*)=([A-Za-z0-9_-]+)$ ]] ||
+      die 2 "FTCOT_TPU_SECRETS is not VARIABLE=NAME-IN-SECRET-MANAGER ...; never write a key itself there"
+    [[ ${!BASH_REMATCH[1]:-} != "${BASH_REMATCH[2]}" ]] ||
+      die 2 "FTCOT_TPU_SECRETS: ${BASH_REMATCH[1]} has the key itself, not its name in Secret Manager"
   done
   printf 'ftcot_arguments=('
   quoted "${verb[@]}" "$(basename "$recipe")" "$@" "${own[@]}" | tr -d '\n'
