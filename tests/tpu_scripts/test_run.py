@@ -159,6 +159,25 @@ def test_a_worker_left_alone_is_stopped_and_all_begin_again(cloud: Cloud) -> Non
 
 
 @pytest.mark.slow
+def test_a_worker_that_cannot_be_stopped_ends_it_in_the_end(cloud: Cloud) -> None:
+    """A job that waits in the device for lost neighbours does not hear SIGTERM: it was stopped again for ever."""
+    deaf = cloud.root / "deaf"
+    deaf.write_text(
+        "#!/usr/bin/env bash\ntrap '' TERM\necho $$ >>$FAKE_MACHINE/pids\n"
+        "[[ $FAKE_WORKER == 0 ]] || exit 1\nwhile :; do sleep 1; done\n"
+    )
+    deaf.chmod(0o755)
+    cloud.script({"states": [ACTIVE], "workers": 4})
+    code, _, said = cloud.run(
+        *RUN, str(cloud.recipe), **PODS, FAKE_FTCOT=str(deaf), FTCOT_TPU_MAX_REFUSALS="2"
+    )
+    assert code == 1, said
+    assert "gave up after 2 refusals (only 1 of 4 workers run: stopping them)" in said
+    assert cloud.verbs().count("stop") == 2
+    assert not cloud.slices()
+
+
+@pytest.mark.slow
 def test_preemptions_are_bounded(cloud: Cloud) -> None:
     taken = {"states": [ACTIVE, ACTIVE, *GONE]}
     cloud.script(taken, taken, taken, taken)

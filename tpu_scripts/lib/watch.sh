@@ -143,7 +143,8 @@ tend() {
   elif ((running)); then
     # Some have ended: the others hear of it and end too. Those that do not are stopped.
     if ((++stalls > max_stalls)); then
-      say "$name: only $running of $workers workers run: stopping them"
+      # Counted, for a job that hangs in the device does not hear of it.
+      refused "$name" "only $running of $workers workers run: stopping them"
       on_workers "$slice" "$(worker_command stop)" >/dev/null 2>"$scratch/error" || true
       stalls=0
     fi
