@@ -36,8 +36,10 @@ status() {
 make_environment() {
   local python
   for python in python3.13 python3.12 python3.11; do
+    rm -rf "$work/venv"
     if command -v "$python" >/dev/null && "$python" -m venv "$work/venv" 2>/dev/null; then return; fi
   done
+  rm -rf "$work/venv" # what venv leaves where it fails stands in uv's way
   python3 -m pip install --quiet uv
   python3 -m uv venv --quiet --seed --python 3.12 "$work/venv"
 }
@@ -50,7 +52,7 @@ install() {
   rm -rf "$work/source" "$work/installed"
   mkdir -p "$work/source"
   tar -C "$work/source" -xzf "$1/source.tar.gz"
-  [[ -x $work/venv/bin/python ]] || make_environment
+  "$work/venv/bin/python" -m pip --version >/dev/null 2>&1 || make_environment # none, or one that was cut short
   say "installing"
   (cd "$work/source" && "$work/venv/bin/python" -m pip install --quiet -c constraints.txt ".[${FTCOT_EXTRA:-tpu},gcs]")
   printf '%s\n' "$source" >"$work/installed"

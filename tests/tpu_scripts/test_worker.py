@@ -218,7 +218,7 @@ def test_installing(cloud: Cloud) -> None:
     calls = cloud.root / "pip.txt"
     python = cloud.root / "machine/ftcot/venv/bin/python"
     python.parent.mkdir(parents=True, exist_ok=True)
-    python.write_text(f'#!/bin/bash\necho "$PWD $*" >>{calls}\n')
+    python.write_text(f'#!/bin/bash\n[[ $* == *--version ]] || echo "$PWD $*" >>{calls}\n')
     python.chmod(0o755)
     for _ in range(2):
         assert on_worker(cloud, "worker.sh", "start", place).returncode == 0
@@ -226,6 +226,26 @@ def test_installing(cloud: Cloud) -> None:
     (line,) = calls.read_text().splitlines()
     assert line == f"{cloud.root}/machine/ftcot/source -m pip install --quiet -c constraints.txt .[tpu,gcs]"
     assert (cloud.root / "machine/ftcot/source/ftcot_jax/cli.py").is_file()
+
+
+def test_an_environment_that_was_cut_short_is_made_again(cloud: Cloud) -> None:
+    """A python without pip stayed for ever: every later start on that machine failed."""
+    place = launch(cloud)
+    (cloud.root / "machine/ftcot/installed").unlink()
+    half = cloud.root / "machine/ftcot/venv/bin/python"
+    half.parent.mkdir(parents=True)
+    half.write_text("#!/bin/bash\nexit 1\n")
+    half.chmod(0o755)
+    tools = cloud.root / "tools"
+    tools.mkdir()
+    (tools / "whole").write_text("#!/bin/bash\n")
+    (tools / "python3.13").write_text(f'#!/bin/bash\nmkdir -p "$3/bin" && cp {tools}/whole "$3/bin/python"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    done = on_worker(cloud, "worker.sh", "start", place, PATH=f"{tools}:{cloud.environment['PATH']}")
+    assert done.returncode == 0, done.stderr
+    wait_for(cloud, "exit=0")
+    assert half.read_text() == "#!/bin/bash\n"
 
 
 def test_a_job_in_the_foreground_is_ftcot_itself(cloud: Cloud) -> None:
