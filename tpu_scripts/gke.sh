@@ -14,6 +14,7 @@ need FTCOT_TPU_BUCKET FTCOT_TPU_TYPE FTCOT_TPU_IMAGE
 [[ ! ${FTCOT_TPU_SECRETS:-} ]] || die 2 "FTCOT_TPU_SECRETS is for machines; on GKE: kubectl create secret generic ftcot-secrets"
 [[ -f $recipe ]] || die 2 "$recipe: no such recipe"
 [[ $FTCOT_TPU_IMAGE =~ ^[a-z0-9][a-zA-Z0-9._:/@-]*$ ]] || die 2 "FTCOT_TPU_IMAGE='$FTCOT_TPU_IMAGE' is no image"
+check_place
 read_type
 read_terms
 jobset=$(slice_of "$name")

@@ -13,6 +13,7 @@ need FTCOT_TPU_PROJECT FTCOT_TPU_ZONE FTCOT_TPU_BUCKET FTCOT_TPU_TYPE FTCOT_TPU_
 ((${#files[@]} == 0)) || die 2 "--file is for machines; with xpk put the file into the image"
 [[ ! ${FTCOT_TPU_SECRETS:-} ]] || die 2 "FTCOT_TPU_SECRETS is for machines; xpk has no place for keys"
 [[ -f $recipe ]] || die 2 "$recipe: no such recipe"
+check_place
 read_type
 read_terms
 terms=()
@@ -24,6 +25,7 @@ case $capacity in
     terms=("--reservation=$FTCOT_TPU_RESERVATION")
     ;;
 esac
+check_region
 mkdir "$scratch/launch"
 describe_job "${words[@]}" >"$scratch/launch/job.sh"
 cp "$recipe" "$scratch/launch/"

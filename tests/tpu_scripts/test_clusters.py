@@ -115,12 +115,25 @@ def test_gke_and_xpk_take_tpu7x_and_refuse_what_they_cannot(cloud: Cloud) -> Non
     assert not cloud.calls()
 
 
+def test_gke_and_xpk_take_no_folder_for_a_bucket_and_xpk_none_of_another_region(cloud: Cloud) -> None:
+    cloud.script(location="US-CENTRAL1")
+    words = ("--yes", "d64", str(cloud.recipe))
+    for script in ("gke.sh", "xpk.sh"):
+        code, _, said = cloud.run(script, *words, **IMAGE, FTCOT_TPU_BUCKET="/tmp/x")
+        assert (code, "give gs://BUCKET" in said) == (2, True)
+    assert not cloud.calls()
+    code, _, said = cloud.run("xpk.sh", *words, **IMAGE)
+    assert (code, "is in us-central1, the machines in us-west4" in said) == (2, True)
+    assert not any(call[0] == "xpk" for call in cloud.calls())
+
+
 def test_the_job_travels_through_xpk_whole(cloud: Cloud) -> None:
     code, _, said = cloud.run(
         "xpk.sh", "--yes", "d64", str(cloud.recipe), ODD, "name=it's", **IMAGE, FTCOT_TPU_SLICES="2"
     )
     assert code == 0, said
-    (call,) = cloud.calls()
+    region, call = cloud.calls()
+    assert region[:4] == ["gcloud", "storage", "buckets", "describe"]
     assert call[:3] == ["xpk", "workload", "create"]
     options = dict(word.removeprefix("--").partition("=")[::2] for word in call[3:])
     assert options["tpu-type"] == "v5litepod-4"

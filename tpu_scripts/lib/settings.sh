@@ -44,14 +44,19 @@ read_terms() {
   [[ $slices =~ ^[1-9][0-9]{0,2}$ ]] || die 2 "FTCOT_TPU_SLICES='$slices' is no number of slices"
 }
 
-# Everything that commands on Cloud TPU machines need. TPU7x has no such machines.
-read_settings() {
-  need FTCOT_TPU_PROJECT FTCOT_TPU_ZONE FTCOT_TPU_BUCKET FTCOT_TPU_TYPE
-  [[ $FTCOT_TPU_PROJECT =~ ^[a-z][a-z0-9:.-]*$ ]] || die 2 "FTCOT_TPU_PROJECT='$FTCOT_TPU_PROJECT' is no project id"
-  [[ $FTCOT_TPU_ZONE =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] ||
+# Project and zone, where they are set, and the bucket: as they must look.
+check_place() {
+  [[ ${FTCOT_TPU_PROJECT:-p} =~ ^[a-z][a-z0-9:.-]*$ ]] || die 2 "FTCOT_TPU_PROJECT='$FTCOT_TPU_PROJECT' is no project id"
+  [[ ${FTCOT_TPU_ZONE:-us-west4-a} =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] ||
     die 2 "FTCOT_TPU_ZONE='$FTCOT_TPU_ZONE' is no zone; they look like us-west4-a"
   [[ $FTCOT_TPU_BUCKET =~ ^gs://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9._/-]*)?$ ]] ||
     die 2 "FTCOT_TPU_BUCKET='$FTCOT_TPU_BUCKET' is no bucket; give gs://BUCKET or gs://BUCKET/FOLDER"
+}
+
+# Everything that commands on Cloud TPU machines need. TPU7x has no such machines.
+read_settings() {
+  need FTCOT_TPU_PROJECT FTCOT_TPU_ZONE FTCOT_TPU_BUCKET FTCOT_TPU_TYPE
+  check_place
   read_terms
   read_type
   [[ $FTCOT_TPU_TYPE != tpu7x* ]] ||
