@@ -145,7 +145,9 @@ def test_slots_that_need_no_more_memory_are_not_said_not_to_fit() -> None:
     (line,) = advise(made, figures(3 * GIB), lambda _: figures(3 * GIB))
     assert line == "train.slots=16 fits; 8 need as much memory, so no most can be drawn from them"
     made = setup(jax.devices("cpu"), trial=8)
-    assert advise(made, figures(3 * GIB), lambda _: figures(20 * GIB, fits=False)) == ["train.slots=8 fits; 16 slots do not"]
+    assert advise(made, figures(3 * GIB), lambda _: figures(20 * GIB, fits=False)) == [
+        "train.slots=8 fits; 16 slots do not"
+    ]
 
 
 def test_advice_is_a_line_through_two_programs() -> None:

@@ -168,9 +168,7 @@ def test_a_worker_that_cannot_be_stopped_ends_it_in_the_end(cloud: Cloud) -> Non
     )
     deaf.chmod(0o755)
     cloud.script({"states": [ACTIVE], "workers": 4})
-    code, _, said = cloud.run(
-        *RUN, str(cloud.recipe), **PODS, FAKE_FTCOT=str(deaf), FTCOT_TPU_MAX_REFUSALS="2"
-    )
+    code, _, said = cloud.run(*RUN, str(cloud.recipe), **PODS, FAKE_FTCOT=str(deaf), FTCOT_TPU_MAX_REFUSALS="2")
     assert code == 1, said
     assert "gave up after 2 refusals (only 1 of 4 workers run: stopping them)" in said
     assert cloud.verbs().count("stop") == 2

@@ -86,6 +86,12 @@ def test_wrong_words(cloud: Cloud) -> None:
     code, _, said = cloud.run("run.sh", "--yes", "--file", "missing", "d64", str(cloud.recipe))
     assert (code, "missing: no such file" in said) == (2, True)
     assert cloud.run("copy.sh", "d64", "../other", "x")[0] == 2
+    for folder in ("a", "b"):
+        (cloud.root / folder).mkdir()
+        (cloud.root / folder / "it's x").write_text(folder)
+    files = ("--file", str(cloud.root / "a/it's x"), "--file", str(cloud.root / "b/it's x"))
+    code, _, said = cloud.run("run.sh", "--yes", *files, "d64", str(cloud.recipe))
+    assert (code, "a second one of this name" in said) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,14 @@ def test_bucket_and_machines_in_one_region(cloud: Cloud, location: str, code: in
     assert found == code
     assert told in said
     assert cloud.slices() == ([] if code else ["ftcot-d64"])
+
+
+def test_a_zone_for_accelerators_belongs_to_its_region(cloud: Cloud) -> None:
+    """v6e and TPU7x are offered in zones such as us-south1-ai1b (docs.cloud.google.com/tpu/docs/regions-zones)."""
+    cloud.script({"states": [ACTIVE]}, location="US-SOUTH1")
+    code, _, said = cloud.run("create.sh", "--yes", "d64", FTCOT_TPU_ZONE="us-south1-ai1b", FTCOT_TPU_TYPE="v6e-16")
+    assert code == 0, said
+    assert cloud.slices() == ["ftcot-d64"]
 
 
 def test_no_machines_without_consent(cloud: Cloud) -> None:

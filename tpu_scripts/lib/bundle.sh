@@ -35,8 +35,11 @@ send_bundle() {
   local name=$1 recipe=$2 folder launch file
   folder=$scratch/launch launch=$(out_of "$name")/launch
   [[ -f $recipe ]] || die 2 "$recipe: no such recipe"
+  local -A seen=()
   for file in "${files[@]}"; do
     [[ -e $file ]] || die 2 "--file $file: no such file or folder"
+    [[ ! ${seen[$(basename "$file")]:-} ]] || die 2 "--file $file: a second one of this name; files/NAME can be only one"
+    seen[$(basename "$file")]=1
   done
   if [[ $DRY_RUN ]]; then
     say "# job.sh, which goes to $launch with the source, $recipe and ${#files[@]} more files:"

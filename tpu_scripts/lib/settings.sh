@@ -47,7 +47,7 @@ read_terms() {
 # Project and zone, where they are set, and the bucket: as they must look.
 check_place() {
   [[ ${FTCOT_TPU_PROJECT:-p} =~ ^[a-z][a-z0-9:.-]*$ ]] || die 2 "FTCOT_TPU_PROJECT='$FTCOT_TPU_PROJECT' is no project id"
-  [[ ${FTCOT_TPU_ZONE:-us-west4-a} =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] ||
+  [[ ${FTCOT_TPU_ZONE:-us-west4-a} =~ ^[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]$ ]] ||
     die 2 "FTCOT_TPU_ZONE='$FTCOT_TPU_ZONE' is no zone; they look like us-west4-a"
   [[ $FTCOT_TPU_BUCKET =~ ^gs://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9._/-]*)?$ ]] ||
     die 2 "FTCOT_TPU_BUCKET='$FTCOT_TPU_BUCKET' is no bucket; give gs://BUCKET or gs://BUCKET/FOLDER"
