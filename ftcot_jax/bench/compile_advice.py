@@ -42,7 +42,7 @@ def _slots(setup: Setup, here: Figures, compile_step: Callable[[Setup], Figures]
         most = most_slots({each: here, other: there})
         if most is None and there.fits:
             return [
-                f"train.slots={setup.slots} fits; {other * shards} need as much memory, so no most can be drawn from them"
+                f"train.slots={setup.slots} fits; {other * shards} need as much memory, so no most can be told from them"
             ]
         if most is None:
             return [f"train.slots={setup.slots} fits; {other * shards} slots do not"]

@@ -68,7 +68,7 @@ def device_grid(sizes: Sequence[int], devices: Sequence[Any], slices: int | None
         ) from error
     except AssertionError as error:  # a torus is walked by coordinates: three chips of 2x2 are none
         raise UsageError(
-            f"mesh: {math.prod(inner)} chips are no whole block of the pod; use a power of two, or mesh.trial=-1 for all"
+            f"mesh: {math.prod(inner)} chips are no whole block of the pod; take a power of two, or trial=-1 for all"
         ) from error
     by_slice = np.stack(grids).reshape(*outer, *inner)
     return by_slice.transpose(0, 2, 1, 3, 4, 5).reshape(sizes)
