@@ -41,9 +41,7 @@ def _slots(setup: Setup, here: Figures, compile_step: Callable[[Setup], Figures]
         there = compile_step(dataclasses.replace(setup, slots=other * shards))
         most = most_slots({each: here, other: there})
         if most is None and there.fits:
-            return [
-                f"train.slots={setup.slots} fits; {other * shards} need as much memory, so no most can be told from them"
-            ]
+            return [f"train.slots={setup.slots} fits; {other * shards} need as much memory, so the most cannot be told"]
         if most is None:
             return [f"train.slots={setup.slots} fits; {other * shards} slots do not"]
         return [

@@ -143,7 +143,7 @@ def test_slots_that_need_no_more_memory_are_not_said_not_to_fit() -> None:
     """Of tiny students it said `train.slots=8 fits; 8 slots do not`."""
     made = setup(jax.devices("cpu"), trial=8, slots=16)
     (line,) = advise(made, figures(3 * GIB), lambda _: figures(3 * GIB))
-    assert line == "train.slots=16 fits; 8 need as much memory, so no most can be told from them"
+    assert line == "train.slots=16 fits; 8 need as much memory, so the most cannot be told"
     made = setup(jax.devices("cpu"), trial=8)
     assert advise(made, figures(3 * GIB), lambda _: figures(20 * GIB, fits=False)) == [
         "train.slots=8 fits; 16 slots do not"
