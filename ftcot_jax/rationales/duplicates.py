@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
 
 _NOISE = re.compile(r"[\W_]+")
 _EQUATION = re.compile(r"[($]*\d[\d.,$%()\s]*[-+*/x×÷][-\d.,$%()\s+*/x×÷]*=\s*[$]?\s?-?[\d.,]*\d")
@@ -26,23 +29,47 @@ def equation_sequence(rationale: str) -> tuple[str, ...]:
     return tuple(found.translate(_SPELLINGS).strip(".") for found in _EQUATION.findall(rationale))
 
 
-def repeats(sample_index: Sequence[int], rationales: Sequence[str], near: bool, arithmetic: bool) -> list[bool]:
-    """Whether each rationale repeats an earlier one of its question.
+def first_with(rows: Iterable[tuple[int, tuple[object, ...]]], kinds: int) -> tuple[np.ndarray, ...]:
+    """Numbers keys: equal within a question where they are equal, and never between questions.
 
     Args:
-      sample_index: (N,) question of each rationale.
-      rationales: (N,) in the order in which earlier ones are kept.
-      near: also count those with the same text key; else only equal ones.
-      arithmetic: near ones are also those with the same equations.
+      rows: the question of each of N rationales and its `kinds` keys, None for one it does not have; the rationales of
+        a question lie next to each other.
+      kinds: of keys.
+
+    Returns:
+      Of each kind (N,) int32: the place of the question's first rationale with the same key; -1 where there is none.
     """
-    seen: set[tuple[int, object]] = set()
-    found = []
-    for index, rationale in zip(sample_index, rationales, strict=True):
-        keys: list[object] = [text_key(rationale)] if near else [exact_key(rationale)]
-        if near and arithmetic and (equations := equation_sequence(rationale)):
-            keys.append(equations)
-        places = {(index, key) for key in keys}
-        found.append(not seen.isdisjoint(places))
-        if not found[-1]:
-            seen |= places
+    found = tuple(array("i") for _ in range(kinds))
+    known: list[dict[object, int]] = []
+    before: int | None = None
+    for place, (question, keys) in enumerate(rows):
+        if question != before:
+            before, known = question, [{} for _ in range(kinds)]
+        for numbers, first, key in zip(found, known, keys, strict=True):
+            numbers.append(-1 if key is None else first.setdefault(key, place))
+    return tuple(np.asarray(numbers) for numbers in found)
+
+
+def repeats(*numbers: np.ndarray) -> np.ndarray:
+    """Whether each rationale repeats an earlier one of its question in any of its keys.
+
+    What repeats another is not there for those after it to repeat.
+
+    Args:
+      numbers: of each kind of key (N,) ints as `first_with` numbers them, for rationales in the order in which earlier
+        ones are kept.
+
+    Returns:
+      (N,) bool.
+    """
+    seen = [bytearray(2 + int(number_N.max(initial=-1))) for number_N in numbers]  # the last is -1's and never set
+    found = np.zeros(len(numbers[0]), bool)
+    for place, row in enumerate(zip(*(number_N.data for number_N in numbers), strict=True)):
+        if any(marks[number] for marks, number in zip(seen, row, strict=True)):
+            found[place] = True
+            continue
+        for marks, number in zip(seen, row, strict=True):
+            if number >= 0:
+                marks[number] = 1
     return found

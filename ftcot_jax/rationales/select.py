@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ftcot_jax.errors import FtcotError
-from ftcot_jax.rationales.duplicates import repeats
-from ftcot_jax.rationales.pairs import Pair
+from ftcot_jax.rationales.pair_table import PairTable
 from ftcot_jax.rationales.settings import SelectSettings
-from ftcot_jax.tasks.overlap import Overlap, find_overlap
-from ftcot_jax.tasks.scoring import Scoring, majority, same_answer
-from ftcot_jax.tasks.task import TaskData
+from ftcot_jax.tasks.scoring import majority, same_answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,44 +58,6 @@ class Selection:
     report: Yield
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PairTable:
-    """A task's pairs, ordered by question and completion, with what selections ask of them again and again."""
-
-    data: TaskData
-    pairs: Sequence[Pair]
-    scoring: Scoring = "paper"
-
-    @functools.cached_property
-    def sample_index(self) -> np.ndarray:
-        """(N,) int64."""
-        return np.array([pair.sample_index for pair in self.pairs], np.int64)
-
-    @functools.cached_property
-    def completion_index(self) -> np.ndarray:
-        """(N,) int64."""
-        return np.array([pair.completion_index for pair in self.pairs], np.int64)
-
-    @functools.cached_property
-    def correct(self) -> np.ndarray:
-        """(N,) bool: the teacher's answer was right."""
-        return np.array([pair.correct for pair in self.pairs], bool)
-
-    @functools.cached_property
-    def answered(self) -> np.ndarray:
-        """(N,) bool: there is an answer in the label."""
-        return np.array([bool(pair.answer) for pair in self.pairs], bool)
-
-    @functools.cached_property
-    def words(self) -> np.ndarray:
-        """(N,) int64: length of the rationale."""
-        return np.array([len(pair.rationale.split()) for pair in self.pairs], np.int64)
-
-    @functools.cached_property
-    def overlap(self) -> Overlap:
-        return find_overlap(self.data)
-
-
 def question_subset(train: Sequence[int], settings: SelectSettings) -> np.ndarray:
     """The training questions used: all, or a seeded permutation's first n, sorted (seed 0 is the paper's)."""
     ordered = np.array(sorted(train), np.int64)
@@ -130,37 +88,37 @@ def sieve(table: PairTable, settings: SelectSettings, fits: np.ndarray | None = 
       settings: the selection.
       fits: (N,) bool, whether a pair became a record; default: all did.
     """
-    subset = question_subset(table.data.split.train, settings)
-    state = _Sieve(len(table.pairs))
-    state.keep("other_questions", np.isin(table.sample_index, subset))
+    subset, columns = question_subset(table.data.split.train, settings), table.columns
+    state = _Sieve(len(table))
+    state.keep("other_questions", np.isin(columns.sample_index, subset))
     if settings.decontaminate != "no":
         seen = table.overlap.train_same_text if settings.decontaminate == "text" else table.overlap.train_same_template
-        state.keep("contaminated", ~np.isin(table.sample_index, seen))
-    state.keep("beyond_diversity", table.completion_index < (settings.diversity or np.iinfo(np.int64).max))
+        state.keep("contaminated", ~np.isin(columns.sample_index, seen))
+    state.keep("beyond_diversity", columns.completion_index < (settings.diversity or np.iinfo(np.int64).max))
     if settings.filter == "answer":
-        state.keep("wrong", table.correct)
+        state.keep("wrong", columns.correct)
     elif settings.filter == "majority":
         state.keep("wrong", _agrees(table, state.left, settings.majority_share))
-    state.keep("no_answer", table.answered)
-    length_ok = table.words >= (settings.min_words or 0)
+    state.keep("no_answer", columns.answered)
+    length_ok = columns.words >= (settings.min_words or 0)
     if settings.max_words is not None:
-        length_ok &= table.words <= settings.max_words
+        length_ok &= columns.words <= settings.max_words
     state.keep("out_of_length", length_ok)
     if settings.duplicates != "keep":
-        state.keep("duplicates", ~_repeats(table, state.left, near=settings.duplicates == "near"))
+        state.keep("duplicates", ~_repeats(table, state.left, settings.duplicates == "near"))
     if fits is not None:
         state.keep("too_long", fits)
     if settings.per_question is not None:
-        state.keep("beyond_per_question", _rank(table, state.left) < settings.per_question)
+        state.keep("beyond_per_question", _rank(columns.sample_index, state.left) < settings.per_question)
     kept = np.flatnonzero(state.left)
-    chosen = _balanced(table.sample_index[kept], kept) if settings.balance else kept
+    chosen = _balanced(columns.sample_index[kept], kept) if settings.balance else kept
     report = Yield(
-        pairs=len(table.pairs),
+        pairs=len(table),
         **state.dropped,
         kept=len(kept),
         repeated=len(chosen) - len(kept),
         questions=len(subset),
-        covered=len(np.unique(table.sample_index[kept])),
+        covered=len(np.unique(columns.sample_index[kept])),
     )
     return Selection(chosen, report)
 
@@ -222,10 +180,8 @@ class _Sieve:
 def _agrees(table: PairTable, left: np.ndarray, least_share: float) -> np.ndarray:
     """(N,) bool: the pair's answer is its question's majority, with enough votes among the pairs that are left."""
     agrees = np.zeros(len(left), bool)
-    places = np.flatnonzero(left)
-    cuts = np.flatnonzero(np.diff(table.sample_index[places])) + 1
-    for group in np.split(places, cuts):
-        predictions = [table.pairs[int(place)].prediction for place in group]
+    for group in _by_question(table.columns.sample_index, np.flatnonzero(left)):
+        predictions = [table.columns.prediction(place) for place in group.tolist()]
         winner, share = majority(table.data.task, predictions, table.scoring)
         if winner is not None and share >= least_share:
             for place, prediction in zip(group, predictions, strict=True):
@@ -237,24 +193,31 @@ def _agrees(table: PairTable, left: np.ndarray, least_share: float) -> np.ndarra
 
 def _repeats(table: PairTable, left: np.ndarray, near: bool) -> np.ndarray:
     """(N,) bool: of the pairs that are left, those that repeat an earlier one of their question."""
-    found = np.zeros(len(left), bool)
-    places = np.flatnonzero(left)
-    rationales = [table.pairs[place].rationale for place in places.tolist()]
-    found[places] = repeats(table.sample_index[places].tolist(), rationales, near, table.data.task.arithmetic)
+    found, places = np.zeros(len(left), bool), np.flatnonzero(left)
+    found[places] = table.repeats(places, near)
     return found
 
 
-def _rank(table: PairTable, left: np.ndarray) -> np.ndarray:
+def _rank(sample_index: np.ndarray, left: np.ndarray) -> np.ndarray:
     """(N,) how many of the pairs that are left, of the same question, come before each."""
     before = np.cumsum(left) - left
-    starts = np.r_[True, np.diff(table.sample_index) != 0][: len(left)]
+    starts = np.r_[True, np.diff(sample_index) != 0][: len(left)]
     return before - np.maximum.accumulate(np.where(starts, before, 0)) if len(left) else before
+
+
+def _by_question(sample_index: np.ndarray, places_K: np.ndarray) -> Iterator[np.ndarray]:
+    """The places of each question's pairs."""
+    ends = np.flatnonzero(np.diff(sample_index[places_K], append=-1)) + 1  # no question is -1
+    start = 0
+    for end in ends.tolist():
+        yield places_K[start:end]
+        start = end
 
 
 def _balanced(sample_index_K: np.ndarray, kept_K: np.ndarray) -> np.ndarray:
     """Every question's pairs, in turn, until it has as many as the question with most."""
     if not len(kept_K):
         return kept_K
-    groups = np.split(kept_K, np.flatnonzero(np.diff(sample_index_K)) + 1)
-    most = max(len(group) for group in groups)
-    return np.concatenate([np.resize(group, most) for group in groups])
+    _, starts_Q, counts_Q = np.unique(sample_index_K, return_index=True, return_counts=True)
+    turns = np.arange(counts_Q.max())
+    return kept_K[(starts_Q[:, None] + turns % counts_Q[:, None]).ravel()]

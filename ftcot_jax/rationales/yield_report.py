@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ftcot_jax.rationales.duplicates import repeats
-from ftcot_jax.rationales.select import PairTable, Yield, select, sieve
+from ftcot_jax.rationales.pair_table import PairTable
+from ftcot_jax.rationales.select import Yield, select, sieve
 from ftcot_jax.rationales.settings import SelectSettings
 
 _REASONS = {
@@ -54,17 +54,15 @@ def yield_rows(label: str, table: PairTable, settings: SelectSettings) -> list[Y
       FtcotError: nothing is kept at the largest D.
     """
     select(table, settings)
-    stored = int(table.completion_index.max()) + 1
+    stored = int(table.columns.completion_index.max()) + 1
     most = min(stored, settings.diversity or stored)
     sizes = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
     rows = []
     for diversity in sizes:
         selection = sieve(table, settings.model_copy(update={"diversity": diversity}))
         kept = np.unique(selection.chosen)
-        texts = [table.pairs[place].rationale for place in kept.tolist()]
-        questions = table.sample_index[kept].tolist()
-        again = sum(repeats(questions, texts, near=True, arithmetic=table.data.task.arithmetic))
-        words = _lengths(table.words[kept]) if len(kept) else None
+        again = int(table.repeats(kept, near=True).sum())
+        words = _lengths(table.columns.words[kept]) if len(kept) else None
         rows.append(YieldRow(label, table.data.task.key, diversity, selection.report, again, words))
     return rows
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,9 @@ Encode = Callable[[Sequence[str]], list[list[int]]]
 
 TEXTS = 1024
 """Tokenised at a time: enough for all cores; with more, measured, each token takes longer."""
+
+PAIRS = 4 * TEXTS
+"""Held at a time."""
 
 
 class RecordSettings(BaseModel):
@@ -44,12 +49,12 @@ class Tokenized:
 
 
 def tokenize_pairs(
-    pairs: Sequence[Pair], encode: Encode, eos_id: int, context_length: int, settings: RecordSettings
+    pairs: Iterable[Pair], encode: Encode, eos_id: int, context_length: int, settings: RecordSettings
 ) -> Tokenized:
     """Tokenises prompts and labels apart, as the reference does, and ends each label with `eos_id`.
 
     Args:
-      pairs: text pairs, in the order of the records to be written.
+      pairs: text pairs, in the order of the records to be written; some thousand at a time are held.
       encode: maps texts to token ids, without special tokens.
       eos_id: the student's end token.
       context_length: positions the student has.
@@ -59,30 +64,41 @@ def tokenize_pairs(
       FtcotError: a prompt leaves no room for an answer, or a record is too long and `too_long` is "error".
     """
     limit = min(settings.max_length or context_length, context_length)
-    distinct = dict.fromkeys(pair.prompt for pair in pairs)  # D rationales of a question share their prompt
-    prompt_ids = dict(zip(distinct, _encoded(list(distinct), encode), strict=True))
-    labels = _encoded([pair.label for pair in pairs], encode)
     end = np.array([eos_id], np.int32)
-    pieces, kept = [], []
-    for pair, label in zip(pairs, labels, strict=True):
-        prompt = prompt_ids[pair.prompt]
-        if len(prompt) >= limit and settings.too_long == "error":
-            raise FtcotError(
-                f"question {pair.sample_index} has {len(prompt)} tokens and the student's limit is {limit}: "
-                "raise records.max_length, choose a student with more context, or set records.too_long=drop"
-            )
-        length = len(prompt) + len(label) + 1
-        if length > limit:
-            if settings.too_long == "error":
-                raise FtcotError(
-                    f"question {pair.sample_index}, completion {pair.completion_index} has {length} tokens "
-                    f"and the limit is {limit}: raise records.max_length or set records.too_long=drop"
-                )
-            continue
-        pieces += [prompt, label, end]
-        kept.append((length, len(prompt), pair.sample_index, pair.completion_index, pair.correct))
-    tokens = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-    return Tokenized(RecordTable.of(tokens, *zip(*kept, strict=True)), too_long=len(pairs) - len(kept))
+    tokens, columns = array("i"), tuple(array(kind) for kind in "iiqqb")
+    prompt_ids: dict[str, np.ndarray] = {}
+    too_long, rest = 0, iter(pairs)
+    while batch := list(itertools.islice(rest, PAIRS)):
+        distinct = dict.fromkeys(pair.prompt for pair in batch)  # D rationales of a question share their prompt
+        new = [prompt for prompt in distinct if prompt not in prompt_ids]
+        known = {prompt: prompt_ids[prompt] for prompt in distinct if prompt in prompt_ids}
+        prompt_ids = known | dict(zip(new, _encoded(new, encode), strict=True))
+        for pair, label in zip(batch, _encoded([pair.label for pair in batch], encode), strict=True):
+            prompt = prompt_ids[pair.prompt]
+            length = len(prompt) + len(label) + 1
+            if length > limit:
+                if settings.too_long == "error":
+                    raise FtcotError(_too_long(pair, len(prompt), length, limit))
+                too_long += 1
+                continue
+            for piece in (prompt, label, end):
+                tokens.frombytes(piece.data.cast("B"))
+            row = (length, len(prompt), pair.sample_index, pair.completion_index, bool(pair.correct))
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+    return Tokenized(RecordTable.of(np.asarray(tokens), *map(np.asarray, columns)), too_long)
+
+
+def _too_long(pair: Pair, prompt: int, length: int, limit: int) -> str:
+    if prompt >= limit:
+        return (
+            f"question {pair.sample_index} has {prompt} tokens and the student's limit is {limit}: "
+            "raise records.max_length, choose a student with more context, or set records.too_long=drop"
+        )
+    return (
+        f"question {pair.sample_index}, completion {pair.completion_index} has {length} tokens "
+        f"and the limit is {limit}: raise records.max_length or set records.too_long=drop"
+    )
 
 
 def _encoded(texts: Sequence[str], encode: Encode) -> Iterator[np.ndarray]:

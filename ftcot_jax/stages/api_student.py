@@ -102,7 +102,7 @@ def prepare_one_api(place: Place, spec: TrialRecipe) -> ApiJob:
         return ApiJob(spec, settings, asking, questions, None, None)
     table = pair_table(place, recipe)
     chosen = select(table, recipe.select)
-    pairs = [table.pairs[int(number)] for number in chosen.chosen]
+    pairs = list(table.texts(chosen.chosen))
     return ApiJob(spec, settings, asking, questions, pairs, dataclasses.asdict(chosen.report))
 
 

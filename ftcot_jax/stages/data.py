@@ -18,8 +18,10 @@ from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.progress import say, show_progress
 from ftcot_jax.rationales.judge import judge
-from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
-from ftcot_jax.rationales.select import PairTable, Selection, select
+from ftcot_jax.rationales.pair_file import open_pairs, write_pairs
+from ftcot_jax.rationales.pair_table import PairTable
+from ftcot_jax.rationales.pairs import answer_pairs, rationale_pairs
+from ftcot_jax.rationales.select import Selection, select
 from ftcot_jax.records.builder import read_records, write_records
 from ftcot_jax.records.manifest import Made
 from ftcot_jax.records.table import RecordTable
@@ -38,10 +40,10 @@ from ftcot_jax.teacher.money import bill
 from ftcot_jax.teacher.plan import PromptPlan, plan_of
 from ftcot_jax.teacher.sampler import Sampled, sample
 from ftcot_jax.teacher.settings import TeacherSettings
-from ftcot_jax.text_files import json_text
 
 COMPLETIONS = "completions.json"
 PAIRS = "pairs.jsonl"
+COLUMNS = "columns"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +142,7 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
                 "right": sum(pair.correct for pair in pairs),
                 "of_other_questions": len(judged) - len(pairs),
             }
-        with open(folder / PAIRS, "w", encoding="utf-8") as lines:  # one by one: never all of the text at once
-            lines.writelines(json_text(dataclasses.asdict(pair)) + "\n" for pair in pairs)
+        write_pairs(folder / PAIRS, folder / COLUMNS, pairs)
         return summary
 
     with place.timed("curate"):
@@ -149,8 +150,9 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
 
 
 def pair_table(place: Place, recipe: Recipe) -> PairTable:
-    """The recipe's pairs, read once however many trials select from them."""
-    return _read_pair_table(str(curate(place, recipe).on_disk(PAIRS)), recipe.task, recipe.scoring)
+    """The recipe's pairs; what selections ask of them is read once, however many trials select."""
+    made = curate(place, recipe)
+    return _open_pair_table(str(made.on_disk(PAIRS)), str(made.on_disk(COLUMNS)), recipe.task, recipe.scoring)
 
 
 def tokenize(place: Place, recipe: Recipe) -> Artifact:
@@ -164,8 +166,9 @@ def tokenize(place: Place, recipe: Recipe) -> Artifact:
     }
 
     def build(folder: epath.Path) -> dict[str, Any]:
-        pairs = pair_table(place, recipe).pairs
-        made = tokenize_pairs(pairs, student.encode, student.eos_id, student.context_length, recipe.records)
+        pairs = pair_table(place, recipe)
+        texts = pairs.texts(range(len(pairs)))
+        made = tokenize_pairs(texts, student.encode, student.eos_id, student.context_length, recipe.records)
         if not len(made.table):
             raise FtcotError(
                 f"none of {len(pairs)} pairs of {place.task(recipe).task.key} became a record ({made.too_long} too "
@@ -200,8 +203,9 @@ def trial_records(place: Place, recipe: Recipe) -> TrialRecords:
 
 def record_numbers(table: RecordTable, pairs: PairTable) -> np.ndarray:
     """(N,) the record of each pair; -1 of one that became none, for its length."""
-    several = 1 + max(table.completion_index.max(), pairs.completion_index.max(initial=0))
-    asked_N = pairs.sample_index * several + pairs.completion_index
+    asked = pairs.columns
+    several = 1 + max(table.completion_index.max(), asked.completion_index.max(initial=0))
+    asked_N = asked.sample_index * several + asked.completion_index
     there = table.sample_index * several + table.completion_index
     order = np.argsort(there, kind="stable")
     found_N = order[np.minimum(np.searchsorted(there, asked_N, sorter=order), len(there) - 1)]
@@ -304,21 +308,8 @@ def _identity(data: TaskData) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _read_pair_table(file: str, task: TaskSettings, scoring: Scoring) -> PairTable:
-    pairs = []
-    prompts: dict[str, str] = {}  # rationales of one question share its text, as they did before they were written
-    with open(file, encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines):
-            try:
-                row = json.loads(line)
-                prompt = prompts.setdefault(row["prompt"], row["prompt"])
-                pairs.append(Pair(**row | {"prompt": prompt}))
-            except (json.JSONDecodeError, TypeError, KeyError) as error:
-                raise FtcotError(
-                    f"{file}, row {number}: not a pair ({error}); delete its folder to make it again"
-                ) from error
-    pairs.sort(key=lambda pair: (pair.sample_index, pair.completion_index))
-    return PairTable(load_task(task), pairs, scoring)
+def _open_pair_table(file: str, columns: str, task: TaskSettings, scoring: Scoring) -> PairTable:
+    return PairTable(load_task(task), *open_pairs(file, columns), scoring)
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,6 +20,6 @@ def export(recipe: Recipe, specs: Sequence[TrialRecipe], form: Form, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     for spec in specs:
         table = pair_table(place, spec.recipe)
-        pairs = [table.pairs[int(number)] for number in select(table, spec.recipe.select).chosen]
+        pairs = list(table.texts(select(table, spec.recipe.select).chosen))
         name = re.sub(r"[^A-Za-z0-9._=-]+", "_", spec.name)
         yield export_pairs(pairs, table.data.questions, spec.recipe.template, form, folder / name), len(pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ import numpy as np
 from ftcot_jax.artifacts import LookedInto, NotMade
 from ftcot_jax.config import Recipe, TrialRecipe
 from ftcot_jax.rationales.judge import Judged, judge
+from ftcot_jax.rationales.pair_table import PairTable
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
-from ftcot_jax.rationales.select import PairTable, question_subset, sieve
+from ftcot_jax.rationales.select import question_subset, sieve
 from ftcot_jax.records.plan import part_lengths
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import PAPER_EXAMPLES, Job, prepare
@@ -225,10 +226,10 @@ class FactFinder:
         if not len(chosen):
             unknown.append(Unknown(recipe.task.key, "the selection keeps nothing of its file, which will stop the run"))
             return Count(0, "exact"), Lengths(np.ones((1, parts), int), np.ones(1, int))
-        count = Count(len(chosen), _sure_of_lengths(recipe, [pairs.pairs[place] for place in chosen]))
+        count = Count(len(chosen), _sure_of_lengths(recipe, pairs.texts(chosen)))
         key = (id(pairs), recipe.select.model_dump_json(), student_name(recipe), is_local)
         if key not in self._known:
-            shown = [pairs.pairs[place] for place in chosen[np.linspace(0, len(chosen) - 1, _SAMPLED).astype(int)]]
+            shown = list(pairs.texts(chosen[np.linspace(0, len(chosen) - 1, _SAMPLED).astype(int)]))
             self._known[key] = _measured(shown, student if is_local else None, parts)
         return count, self._known[key]
 
@@ -289,7 +290,7 @@ def _degree(recipe: Recipe) -> int:
     return min((number for number in (select.diversity, select.per_question, most) if number), default=1)
 
 
-def _sure_of_lengths(recipe: Recipe, pairs: Sequence[Pair]) -> How:
+def _sure_of_lengths(recipe: Recipe, pairs: Iterable[Pair]) -> How:
     """Whether any of the pairs may be left out for its length: a token is a byte at least, and mostly four."""
     if recipe.records.too_long == "error" or recipe.records.max_length is None:
         return "exact"
@@ -363,10 +364,10 @@ def _judged(path: str, task: TaskSettings, scoring: Scoring) -> list[Judged]:
 def _imported(path: str, task: TaskSettings, scoring: Scoring, template: Template, own_answer: bool) -> PairTable:
     data = load_task(task)
     pairs = rationale_pairs(data, _judged(path, task, scoring), template, template.prompt, own_answer)
-    return PairTable(data, sorted(pairs, key=lambda pair: (pair.sample_index, pair.completion_index)), scoring)
+    return PairTable.of(data, sorted(pairs, key=lambda pair: (pair.sample_index, pair.completion_index)), scoring)
 
 
 @functools.lru_cache(maxsize=128)
 def _answers(task: TaskSettings, scoring: Scoring, template: Template) -> PairTable:
     data = load_task(task)
-    return PairTable(data, answer_pairs(data, template, template.prompt), scoring)
+    return PairTable.of(data, answer_pairs(data, template, template.prompt), scoring)

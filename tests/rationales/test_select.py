@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.rationales.pair_table import PairTable
 from ftcot_jax.rationales.pairs import Pair
-from ftcot_jax.rationales.select import PairTable, Selection, Yield, question_subset, select
+from ftcot_jax.rationales.select import Selection, Yield, question_subset, select
 from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.registry import TASKS
@@ -26,7 +27,7 @@ def pair(sample: int, completion: int, correct: bool, rationale: str = "", predi
 
 def table(pairs: list[Pair], train: tuple[int, ...] = (0, 1, 2), test: tuple[int, ...] = (9,)) -> PairTable:
     questions = {index: Question(index, f"question {index}" + "?" * index, "7") for index in {*train, *test}}
-    return PairTable(TaskData(TASKS["multiarith"], questions, Split(train, test)), pairs)
+    return PairTable.of(TaskData(TASKS["multiarith"], questions, Split(train, test)), pairs)
 
 
 # question 0: completions right, wrong, right; question 1: wrong, wrong, right; question 2: all wrong
@@ -150,7 +151,7 @@ def test_decontamination() -> None:
     )
     pairs = [pair(question, 0, True) for question in range(3)]
     kept = {
-        rule: select(PairTable(data, pairs), SelectSettings(decontaminate=rule)).chosen.tolist()  # type: ignore[arg-type]
+        rule: select(PairTable.of(data, pairs), SelectSettings(decontaminate=rule)).chosen.tolist()  # type: ignore[arg-type]
         for rule in ("no", "text", "template")
     }
     assert kept == {"no": [0, 1, 2], "text": [0, 2], "template": [2]}

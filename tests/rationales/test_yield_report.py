@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.rationales.pair_table import PairTable
 from ftcot_jax.rationales.pairs import Pair
-from ftcot_jax.rationales.select import PairTable
 from ftcot_jax.rationales.settings import SelectSettings
 from ftcot_jax.rationales.yield_report import plot_yield, yield_json, yield_markdown, yield_rows
 from ftcot_jax.tasks.question import Question
@@ -20,7 +20,7 @@ DATA = TaskData(TASKS["multiarith"], {n: Question(n, f"q{n}", "7") for n in rang
 # question 0: right from the start, and repeats itself; question 1: right the third time; question 2: never
 TEXTS = {0: ["one two", "one  two", "three", "one"], 1: ["x"] * 2 + ["a b c d", "y"], 2: ["z"] * 4}
 RIGHT = {(0, 0), (0, 1), (0, 2), (1, 2)}
-TABLE = PairTable(
+TABLE = PairTable.of(
     DATA,
     [
         Pair(q, n, "p", "l", (q, n) in RIGHT, text, "7", "7")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ftcot_jax.rationales.pair_table import PairTable
 from ftcot_jax.rationales.pairs import Pair
-from ftcot_jax.rationales.select import PairTable
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.stages.data import record_numbers
 from ftcot_jax.tasks.load import load_task
@@ -23,5 +23,5 @@ def test_pairs_find_their_records_and_the_too_long_find_none() -> None:
     data = load_task(TaskSettings(key="weekday_tracking", train_questions=12, test_questions=1))
     expected = [kept.index(name) if name in kept else -1 for name in names]
     assert -1 in expected
-    assert record_numbers(table, PairTable(data, pairs)).tolist() == expected
-    assert record_numbers(table, PairTable(data, [])).tolist() == []
+    assert record_numbers(table, PairTable.of(data, pairs)).tolist() == expected
+    assert record_numbers(table, PairTable.of(data, [])).tolist() == []
