@@ -26,46 +26,9 @@ from ftcot_jax.records.manifest import Made, column_file, read_manifest, write_m
 from ftcot_jax.records.table import COLUMNS, RecordTable
 
 SPLIT = "pairs"
+_NAME, _VERSION = "rationale_records", "1.0.0"
 _TOKENS_A_FILE = 4_000_000
 _MOST_FILES = 64
-
-
-class RationaleRecords(tfds.core.GeneratorBasedBuilder):
-    """A TFDS builder over a table of tokenised pairs; the split is ``pairs``."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    name = "rationale_records"
-
-    def __init__(self, table: RecordTable | None = None, **kwargs: Any) -> None:
-        self._table = table
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Tokenised (prompt, label) pairs of teacher rationales.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "input_ids": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-                    "label_ids": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-                    "sample_index": np.int64,
-                    "completion_index": np.int64,
-                    "correct": np.bool_,
-                }
-            ),
-            disable_shuffling=True,  # record i is pair i: selections name records by number
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        return {SPLIT: self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        table = self._table
-        assert table is not None  # a builder of an empty table can only read
-        for number in range(len(table)):
-            prompt, label = np.split(table.record(number), [table.prompt_lengths[number]])
-            indices = {name: getattr(table, name)[number] for name in ("sample_index", "completion_index", "correct")}
-            yield number, {"input_ids": prompt, "label_ids": label} | indices
 
 
 def write_records(folder: epath.Path, table: RecordTable, made: Made) -> None:
@@ -78,8 +41,13 @@ def write_records(folder: epath.Path, table: RecordTable, made: Made) -> None:
     """
     shards = max(1, min(_MOST_FILES, len(table.tokens) // _TOKENS_A_FILE))
     with _quiet():
-        builder = RationaleRecords(table, data_dir=folder, file_format="array_record")
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
+        # Not a builder's `download_and_prepare`: it holds a gigabyte of records, and beyond that it needs TensorFlow.
+        info = _info(folder)
+        epath.Path(info.data_dir).mkdir(parents=True)
+        writer = tfds.core.SequentialWriter(info, -(-len(table) // shards), file_format="array_record")
+        writer.initialize_splits([SPLIT])
+        writer.add_examples({SPLIT: _examples(table)})
+        writer.close_all()
     for name in COLUMNS:
         file = column_file(folder, name)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +55,31 @@ def write_records(folder: epath.Path, table: RecordTable, made: Made) -> None:
             np.save(opened, getattr(table, name))
     prompts = int(table.prompt_lengths.sum(dtype=np.int64))
     write_manifest(folder, made, len(table), prompts, len(table.tokens) - prompts)
+
+
+def _info(folder: epath.Path) -> tfds.core.DatasetInfo:
+    where = folder / _NAME / _VERSION
+    return tfds.core.DatasetInfo(
+        builder=tfds.core.DatasetIdentity(_NAME, tfds.core.Version(_VERSION), os.fspath(where), __name__),
+        description="Tokenised (prompt, label) pairs of teacher rationales.",
+        features=tfds.features.FeaturesDict(
+            {
+                "input_ids": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+                "label_ids": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+                "sample_index": np.int64,
+                "completion_index": np.int64,
+                "correct": np.bool_,
+            }
+        ),
+        disable_shuffling=True,  # record i is pair i: selections name records by number
+    )
+
+
+def _examples(table: RecordTable) -> Iterator[dict[str, Any]]:
+    for number in range(len(table)):
+        prompt, label = np.split(table.record(number), [table.prompt_lengths[number]])
+        indices = {name: getattr(table, name)[number] for name in ("sample_index", "completion_index", "correct")}
+        yield {"input_ids": prompt, "label_ids": label} | indices
 
 
 def read_records(folder: epath.Path, made: Made | None = None) -> RecordTable:
@@ -123,7 +116,7 @@ def read_dataset(folder: epath.Path) -> RecordTable:
     manifest = read_manifest(folder)
     with _quiet():
         try:
-            source = RationaleRecords(data_dir=folder, file_format="array_record").as_data_source(split=SPLIT)
+            source = tfds.builder_from_directory(folder / _NAME / _VERSION).as_data_source(split=SPLIT)
             rows = source.__getitems__(list(range(manifest.records)))
             for number, row in enumerate(rows):
                 if any(value is None for value in row.values()):  # what the reader makes of a truncated file

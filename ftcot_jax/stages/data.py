@@ -26,8 +26,7 @@ from ftcot_jax.records.builder import read_records, write_records
 from ftcot_jax.records.manifest import Made
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import tokenize_pairs
-from ftcot_jax.stages.place import Place, digest, run_folder
-from ftcot_jax.tasks.load import load_task
+from ftcot_jax.stages.place import Place, digest, read_task, run_folder
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
@@ -303,13 +302,14 @@ def _import_digest(path: str) -> str:
 
 def _identity(data: TaskData) -> str:
     """Digest of all questions and of the split."""
-    questions = [(question.sample_index, question.question, question.answer) for question in data.questions.values()]
-    return digest(questions, data.split.train, data.split.test)
+    questions = data.questions.values()
+    asked = ((question.sample_index, question.question, question.answer) for question in questions)
+    return digest(asked, iter(data.split.train), iter(data.split.test))
 
 
 @functools.lru_cache(maxsize=64)
 def _open_pair_table(file: str, columns: str, task: TaskSettings, scoring: Scoring) -> PairTable:
-    return PairTable(load_task(task), *open_pairs(file, columns), scoring)
+    return PairTable(read_task(task), *open_pairs(file, columns), scoring)
 
 
 @functools.lru_cache(maxsize=64)

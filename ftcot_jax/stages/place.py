@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -113,7 +114,7 @@ class Place:
 
     def task(self, recipe: Recipe) -> TaskData:
         """The recipe's task, read once however many trials share it."""
-        return _load_task(recipe.task)
+        return read_task(recipe.task)
 
     def template(self, recipe: Recipe) -> Template:
         """The recipe's template in the student's form, its exemplars filled in."""
@@ -186,7 +187,8 @@ def run_folder(recipe: Recipe) -> epath.Path:
 
 
 @functools.lru_cache(maxsize=64)
-def _load_task(settings: TaskSettings) -> TaskData:
+def read_task(settings: TaskSettings) -> TaskData:
+    """The task of these settings, which this process holds once."""
     return load_task(settings)
 
 
@@ -196,6 +198,28 @@ def _load_student(settings: str, words: tuple[str, ...] | None) -> Student:
 
 
 def digest(*values: object) -> str:
-    """A short digest of JSON values, for inputs too large to write out."""
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """A short digest of JSON values, for inputs too large to write out.
+
+    An iterator counts as the list of what it gives, of which some are held at a time.
+    """
+    hashed = hashlib.sha256(b"[")
+    for place, value in enumerate(values):
+        hashed.update(b", " if place else b"")
+        for text in _json_of_items(value) if isinstance(value, Iterator) else [_json(value)]:
+            hashed.update(text.encode())
+    hashed.update(b"]")
+    return hashed.hexdigest()[:16]
+
+
+def _json_of_items(items: Iterator[object]) -> Iterator[str]:
+    """The JSON text of a list, in pieces."""
+    yield "["
+    between = ""
+    while some := list(itertools.islice(items, 1024)):
+        yield between + _json(some)[1:-1]
+        between = ", "
+    yield "]"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from ftcot_jax.artifacts import Artifact, address
 from ftcot_jax.config import TrialRecipe
@@ -168,7 +167,7 @@ def prepare_one(place: Place, spec: TrialRecipe) -> Job:
     assert longest <= student.context_length  # tokenizing refused or dropped longer ones
     inputs = {
         "records": records.artifact.address,
-        "chosen": digest(np.asarray(records.selection.chosen).tolist()),
+        "chosen": digest(map(int, records.selection.chosen)),
         "train": spec.recipe.train.model_dump(exclude=_NOT_RESULT),
         "student": student.fingerprint,
         "compute": dataclasses.asdict(student.compute),

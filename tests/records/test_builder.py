@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from etils import epath
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.pairs import Pair
-from ftcot_jax.records import builder
+from ftcot_jax.records import builder, manifest
 from ftcot_jax.records.builder import read_dataset, read_records, write_records
 from ftcot_jax.records.manifest import Made, read_manifest, record_files
 from ftcot_jax.records.table import RecordTable
+from ftcot_jax.records.tokenize import PAIRS as PAIRS_HELD
 from ftcot_jax.records.tokenize import RecordSettings, tokenize_pairs
 
 MADE = Made(tokenizer="t", template={"name": "t"})
@@ -76,6 +78,25 @@ def test_too_long_is_an_error_or_counted() -> None:
     assert dropping.too_long == len(PAIRS) - len(fits) > 0
 
 
+def test_pairs_and_records_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_BYTES", 1 << 12)
+    write(tmp_path / "first")  # TFDS reads some megabytes of its own
+    count = 2 * PAIRS_HELD
+    pairs = (Pair(n, 0, str(n), "l" * 9, True, "r" * 2000) for n in range(count))
+    tracemalloc.start()
+    made = tokenize_pairs(pairs, encode, eos_id=7, context_length=99, settings=RecordSettings())
+    tokenizing = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    write_records(epath.Path(tmp_path / "records"), made.table, MADE)
+    writing = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    table = sum(array.nbytes for array in vars(made.table).values())
+    assert len(made.table) == count
+    assert tokenizing < table + PAIRS_HELD * 3000  # a pair has 2.3 KB
+    assert writing < 50 * count  # of records TFDS would hold some 200 bytes each
+
+
 def test_many_files_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "_TOKENS_A_FILE", 100)
     monkeypatch.setattr(builder, "_MOST_FILES", 5)
@@ -99,10 +120,10 @@ def test_prompts_that_rationales_share_are_tokenised_once() -> None:
 
 
 def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
-    manifest = read_manifest(write(tmp_path), MADE)
-    assert manifest.records == len(PAIRS)
-    assert manifest.prompt_tokens == sum(len(pair.prompt) for pair in PAIRS)
-    assert manifest.label_tokens == sum(len(pair.label) + 1 for pair in PAIRS)
+    found = read_manifest(write(tmp_path), MADE)
+    assert found.records == len(PAIRS)
+    assert found.prompt_tokens == sum(len(pair.prompt) for pair in PAIRS)
+    assert found.label_tokens == sum(len(pair.label) + 1 for pair in PAIRS)
 
 
 @pytest.mark.parametrize(
