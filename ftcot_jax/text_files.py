@@ -48,7 +48,7 @@ def parse_json(text: str, file: str, line: int = 1) -> Any:
       FtcotError: it is not such a text.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json_decoder().decode(text)
     except json.JSONDecodeError as error:
         raise FtcotError(f"{file}, line {line + error.lineno - 1}: not JSON ({error.msg})") from error
     except _Twice as error:
@@ -57,6 +57,11 @@ def parse_json(text: str, file: str, line: int = 1) -> Any:
         raise FtcotError(f"{file}, from line {line}: nested too deeply") from error
     except ValueError as error:  # a number of thousands of digits
         raise FtcotError(f"{file}, from line {line}: {str(error).split(':')[0]}") from error
+
+
+def json_decoder() -> json.JSONDecoder:
+    """Decodes JSON; ValueError where an object has a key twice."""
+    return json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_json(path: str | os.PathLike[str], what: str = "") -> Any:

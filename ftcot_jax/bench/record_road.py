@@ -112,7 +112,7 @@ class Road:
         self.judged = []
         for task, read in zip(self.tasks, self.read, strict=True):
             prefix = get_template(read.metadata.get("prediction_template") or "zs_cot").answer_prefix
-            self.judged.append(judge(task, read.completions, prefix, self._wanted.scoring))
+            self.judged.append(list(judge(task, read.completions, prefix, self._wanted.scoring)))
 
     def pair(self) -> None:
         """Prompts and labels, every completion numbered apart."""

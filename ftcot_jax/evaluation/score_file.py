@@ -12,7 +12,7 @@ from ftcot_jax.evaluation.intervals import wilson
 from ftcot_jax.tasks.scoring import Scoring, score
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
-from ftcot_jax.teacher.completion import check_questions, read_completions
+from ftcot_jax.teacher.completion import StoredCompletions, checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def score_file(
     Raises:
       FtcotError: no task is named, the completions are not of it, or none is of that part.
     """
-    content = read_completions(file)
+    content = StoredCompletions(file)
     key = task or content.metadata.get("dataset_key")
     if not isinstance(key, str):
         raise FtcotError(f"{file}: its metadata have no 'dataset_key'; say --task")
@@ -62,12 +62,11 @@ def score_file(
         data = load(key)
     except UsageError as error:
         raise UsageError(f"{file}: {error}; --task names another") from error
-    check_questions(file, content.completions, data.questions)
     prefix = get_template(content.metadata.get("prediction_template") or "zs_cot").answer_prefix
     wanted = set(data.questions) if part == "all" else set(getattr(data.split, part))
-    rows = [row for row in content.completions if row.sample_index in wanted]
+    rows = [row for row in checked(file, content, data.questions) if row.sample_index in wanted]
     if not rows:
-        raise FtcotError(f"{file}: none of its {len(content.completions)} completions is of the {part} questions")
+        raise FtcotError(f"{file}: none of its {len(content)} completions is of the {part} questions")
     verdicts = [
         score(data.task, row.completion, data.questions[row.sample_index].answer, prefix, scoring, row.finish_reason)
         for row in rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 from ftcot_jax.tasks.scoring import Scoring, score
 from ftcot_jax.tasks.task import TaskData
@@ -22,9 +22,9 @@ class Judged:
 
 
 def judge(
-    data: TaskData, completions: Sequence[Completion], answer_prefix: str | None = None, scoring: Scoring = "paper"
-) -> list[Judged]:
-    """Judges each completion by the answer in its last step.
+    data: TaskData, completions: Iterable[Completion], answer_prefix: str | None = None, scoring: Scoring = "paper"
+) -> Iterator[Judged]:
+    """Judges each completion by the answer in its last step, one after another.
 
     Args:
       data: the task the completions are of.
@@ -32,11 +32,9 @@ def judge(
       answer_prefix: of the template the teacher was asked with; in a text of one step the rationale ends there.
       scoring: whose rules; the paper's filter takes the first candidate of the second step.
     """
-    judged = []
     for row in completions:
         verdict = score(data.task, row.completion, data.questions[row.sample_index].answer, answer_prefix, scoring)
         rationale = row.reasoning_completion
         if rationale is None:
             rationale = row.completion.partition(answer_prefix)[0] if answer_prefix else row.completion
-        judged.append(Judged(row.sample_index, row.completion_index, rationale, verdict.prediction, verdict.correct))
-    return judged
+        yield Judged(row.sample_index, row.completion_index, rationale, verdict.prediction, verdict.correct)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from ftcot_jax.errors import FtcotError
 from ftcot_jax.rationales.judge import Judged
@@ -38,12 +38,12 @@ class Pair:
 
 def rationale_pairs(
     data: TaskData,
-    judged: Sequence[Judged],
+    judged: Iterable[Judged],
     template: Template,
     prompt_of: Callable[[str], str],
     own_answer: bool = False,
-) -> list[Pair]:
-    """A pair of every judged completion of a training question.
+) -> Iterator[Pair]:
+    """A pair of every judged completion of a training question, one after another.
 
     Args:
       data: the task.
@@ -54,36 +54,30 @@ def rationale_pairs(
         in the paper, or the teacher's where there is none.
     """
     train = set(data.split.train)
-    pairs = []
     for row in judged:
         if row.sample_index in train:
             question = data.questions[row.sample_index]
             answer = (row.prediction or "") if own_answer or not question.answer else question.answer
-            pairs.append(
-                Pair(
-                    row.sample_index,
-                    row.completion_index,
-                    prompt_of(question.question),
-                    template.label(answer, row.rationale),
-                    row.correct,
-                    row.rationale,
-                    answer,
-                    row.prediction,
-                )
+            yield Pair(
+                row.sample_index,
+                row.completion_index,
+                prompt_of(question.question),
+                template.label(answer, row.rationale),
+                row.correct,
+                row.rationale,
+                answer,
+                row.prediction,
             )
-    return pairs
 
 
-def answer_pairs(data: TaskData, template: Template, prompt_of: Callable[[str], str]) -> list[Pair]:
+def answer_pairs(data: TaskData, template: Template, prompt_of: Callable[[str], str]) -> Iterator[Pair]:
     """A pair of every training question and its gold answer, for students that learn answers only.
 
     Raises:
       FtcotError: a training question has no gold answer.
     """
-    pairs = []
     for question in data.of(data.split.train):
         if not question.answer:
             raise FtcotError(f"{data.task.key}: question {question.sample_index} has no answer for {template.name}")
         label = template.label(question.answer)
-        pairs.append(Pair(question.sample_index, 0, prompt_of(question.question), label, True, answer=question.answer))
-    return pairs
+        yield Pair(question.sample_index, 0, prompt_of(question.question), label, True, answer=question.answer)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ftcot_jax.tasks.scoring import Scoring
 from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.task import TaskData
 from ftcot_jax.tasks.templates import get_template
-from ftcot_jax.teacher.completion import Completion, check_questions, read_completions, write_completions
+from ftcot_jax.teacher.completion import Completion, StoredCompletions, checked, write_completions
 from ftcot_jax.teacher.estimate import Estimate, estimate
 from ftcot_jax.teacher.export import export
 from ftcot_jax.teacher.money import bill
@@ -80,17 +80,16 @@ def collect_completions(place: Place, recipe: Recipe) -> Artifact:
             "dataset_key": data.task.key,
             "prediction_template": teacher.template,
         }
-        completions: Collection[Completion]
+        completions: Iterable[Completion]
         account: dict[str, Any] = {}
         if teacher.import_path:
-            file = read_completions(teacher.import_path)  # once: it may be most of the memory
-            check_questions(teacher.import_path, file.completions, data.questions)
+            file = StoredCompletions(teacher.import_path)
             metadata |= file.metadata
-            completions = file.completions
+            completions = checked(teacher.import_path, file, data.questions)
         else:
             completions, account = _buy(place, recipe, teacher)
-        write_completions(folder / COMPLETIONS, metadata, completions)
-        return {"completions": len(completions), "questions": len({row.sample_index for row in completions}), **account}
+        written = write_completions(folder / COMPLETIONS, metadata, completions)
+        return {"completions": written.completions, "questions": written.questions, **account}
 
     with place.timed("sample"):
         return place.store.make("completions", inputs, build)
@@ -107,8 +106,8 @@ def export_completions(recipe: Recipe, specs: Sequence[TrialRecipe], to: Path) -
     if len(found) > 1:
         raise UsageError(f"{recipe.name}: its trials have {len(found)} sets of completions; override what differs")
     (artifact,) = found.values()
-    file = read_completions(artifact.on_disk(COMPLETIONS))
-    return export(to, file.metadata, file.completions)
+    file = StoredCompletions(artifact.on_disk(COMPLETIONS))
+    return export(to, file.metadata, file)
 
 
 def curate(place: Place, recipe: Recipe) -> Artifact:
@@ -129,20 +128,14 @@ def curate(place: Place, recipe: Recipe) -> Artifact:
 
     def build(folder: epath.Path) -> dict[str, Any]:
         if source is None:
-            pairs = answer_pairs(data, template, asking.prompt_of)
-            summary: dict[str, Any] = {"pairs": len(pairs)}
-        else:
-            file = read_completions(source.on_disk(COMPLETIONS))
-            prefix = get_template(file.metadata.get("prediction_template") or "zs_cot").answer_prefix
-            judged = judge(data, file.completions, prefix, recipe.scoring)
-            pairs = rationale_pairs(data, judged, template, asking.prompt_of, own_answer)
-            summary = {
-                "pairs": len(pairs),
-                "right": sum(pair.correct for pair in pairs),
-                "of_other_questions": len(judged) - len(pairs),
-            }
-        write_pairs(folder / PAIRS, folder / COLUMNS, pairs)
-        return summary
+            made = write_pairs(folder / PAIRS, folder / COLUMNS, answer_pairs(data, template, asking.prompt_of))
+            return {"pairs": len(made)}
+        file = StoredCompletions(source.on_disk(COMPLETIONS))
+        prefix = get_template(file.metadata.get("prediction_template") or "zs_cot").answer_prefix
+        judged = judge(data, file, prefix, recipe.scoring)
+        pairs = rationale_pairs(data, judged, template, asking.prompt_of, own_answer)
+        made = write_pairs(folder / PAIRS, folder / COLUMNS, pairs)
+        return {"pairs": len(made), "right": int(made.correct.sum()), "of_other_questions": len(file) - len(made)}
 
     with place.timed("curate"):
         return place.store.make("pairs", inputs, build)
@@ -211,7 +204,7 @@ def record_numbers(table: RecordTable, pairs: PairTable) -> np.ndarray:
     return np.where(there[found_N] == asked_N, found_N, -1)
 
 
-def _buy(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Collection[Completion], dict[str, Any]]:
+def _buy(place: Place, recipe: Recipe, teacher: TeacherSettings) -> tuple[Iterable[Completion], dict[str, Any]]:
     """The completions, and what the ledger says of them."""
     data = place.task(recipe)
     if teacher.loopback is None:

@@ -34,7 +34,7 @@ from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.splits import default_split
 from ftcot_jax.tasks.task import Split, TaskData
 from ftcot_jax.tasks.templates import Template, get_template
-from ftcot_jax.teacher.completion import check_questions, read_completions
+from ftcot_jax.teacher.completion import StoredCompletions, checked
 
 CHARACTERS_PER_TOKEN = 4.0
 QUESTION_TOKENS, RATIONALE_TOKENS, ANSWER_TOKENS, EXEMPLAR_TOKENS = 60, 60, 4, 700
@@ -354,10 +354,9 @@ def _load(settings: str, words: tuple[str, ...]) -> tuple[Student | None, bool]:
 @functools.lru_cache(maxsize=64)
 def _judged(path: str, task: TaskSettings, scoring: Scoring) -> list[Judged]:
     data = load_task(task)
-    file = read_completions(path)
-    check_questions(path, file.completions, data.questions)
+    file = StoredCompletions(path)
     asked_by = file.metadata.get("prediction_template") or "zs_cot"
-    return judge(data, file.completions, get_template(asked_by).answer_prefix, scoring)
+    return list(judge(data, checked(path, file, data.questions), get_template(asked_by).answer_prefix, scoring))
 
 
 @functools.lru_cache(maxsize=128)
@@ -370,4 +369,4 @@ def _imported(path: str, task: TaskSettings, scoring: Scoring, template: Templat
 @functools.lru_cache(maxsize=128)
 def _answers(task: TaskSettings, scoring: Scoring, template: Template) -> PairTable:
     data = load_task(task)
-    return PairTable.of(data, answer_pairs(data, template, template.prompt), scoring)
+    return PairTable.of(data, list(answer_pairs(data, template, template.prompt)), scoring)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ftcot_jax.errors import FtcotError
+from ftcot_jax.json_stream import JsonStream
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.templates import TEMPLATE_NAMES
 from ftcot_jax.text_files import json_text, read_json
@@ -65,44 +70,106 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_completions(path: str | os.PathLike[str]) -> CompletionFile:
-    """Reads a CompletionDataset file.
+class StoredCompletions:
+    """The completions of a file, ordered by question and completion, read anew at each pass.
+
+    Opening the file goes through all of it once, for what follows the last question may still be wrong.
+
+    Args:
+      path: of the file.
+
+    Attributes:
+      metadata: the file's.
 
     Raises:
       UsageError: there is no such file.
-      FtcotError: it is not JSON, or a row lacks a field, has one of the wrong kind, or is there twice.
+      FtcotError: it is not JSON or of another form; on a pass, a row lacks a field, has one of the wrong kind, or is
+        there twice.
     """
-    raw = read_json(path)
-    if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
-        raise FtcotError(f"{path}: not a completion file; it needs an object with 'metadata' and 'data'")
-    metadata = raw.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise FtcotError(f"{path}: 'metadata' is {str(metadata)[:60]!r}, not an object")
-    template = metadata.get("prediction_template")
-    if template is not None and template not in TEMPLATE_NAMES:
-        raise FtcotError(
-            f"{path}: metadata: prediction_template is {template!r}; it can be null or {', '.join(TEMPLATE_NAMES)}"
-        )
-    completions: dict[tuple[int, int], Completion] = {}
-    for key in list(raw["data"]):
-        rows = raw["data"].pop(key)  # what was parsed goes as its completions come, so that it is not there twice
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._keys, self._starts, self._lengths = array("q"), array("q"), array("q")  # of each question in the file
+        self._rows = 0
+        try:
+            with open(path, "rb") as file:
+                found = self._walk(JsonStream(file))
+            order = np.argsort(np.asarray(self._keys), kind="stable")
+            if np.any(np.diff(np.asarray(self._keys)[order]) == 0):
+                raise ValueError("a question is there twice")
+        except (OSError, ValueError, RecursionError) as error:
+            read_json(path)  # which says where
+            raise FtcotError(f"{path}: not a completion file ({error})") from error
+        self._order = order
+        self.metadata = _checked_metadata(path, found)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Completion]:
+        with open(self._path, "rb") as file:
+            for place in self._order.tolist():
+                file.seek(self._starts[place])
+                entry = file.read(self._lengths[place]).decode()
+                for key, rows in json.loads(f"{{{entry}}}").items():
+                    yield from self._question(key, rows)
+
+    def _question(self, key: str, rows: Any) -> list[Completion]:
+        where = f"{self._path}, data[{key!r}]"
         if not isinstance(rows, list):
-            raise FtcotError(f"{path}, data[{key!r}]: not a list of rows")
+            raise FtcotError(f"{where}: not a list of rows")
+        completions: dict[int, Completion] = {}
         for number, row in enumerate(rows):
-            completion = _completion(row, f"{path}, data[{key!r}], row {number}")
-            place = (completion.sample_index, completion.completion_index)
+            completion = _completion(row, f"{where}, row {number}")
+            index = completion.completion_index
             if str(completion.sample_index) != key:
-                raise FtcotError(f"{path}, data[{key!r}], row {number}: its sample_index is {completion.sample_index}")
-            if place in completions:
-                raise FtcotError(f"{path}, data[{key!r}], row {number}: completion_index {place[1]} is there twice")
-            completions[place] = completion
-    return CompletionFile(metadata, [completions[place] for place in sorted(completions)])
+                raise FtcotError(f"{where}, row {number}: its sample_index is {completion.sample_index}")
+            if index in completions:
+                raise FtcotError(f"{where}, row {number}: completion_index {index} is there twice")
+            completions[index] = completion
+        return [completions[index] for index in sorted(completions)]
+
+    def _walk(self, text: JsonStream) -> dict[str, Any]:
+        """Notes where the questions are; returns what stands beside them."""
+        if text.peek() != "{":
+            read_json(self._path)
+            raise FtcotError(_not_one(self._path))
+        found: dict[str, Any] = {}
+        for key in text.each_key():
+            if key in found:
+                raise ValueError(f"'{key}' is there twice")
+            if key != "data" or text.peek() != "{":
+                found[key] = text.value()
+                continue
+            found[key] = {}
+            for question in text.each_key():
+                rows = text.value()
+                self._rows += len(rows) if isinstance(rows, list) else 0
+                self._keys.append(_number(question, len(self._keys)))
+                self._starts.append(text.key_start)
+                self._lengths.append(text.position - text.key_start)
+        if text.peek():
+            raise ValueError("there is more after its end")
+        return found
+
+
+def read_completions(path: str | os.PathLike[str]) -> CompletionFile:
+    """Reads a CompletionDataset file whole; raises as `StoredCompletions`."""
+    stored = StoredCompletions(path)
+    return CompletionFile(stored.metadata, list(stored))
+
+
+class Written(NamedTuple):
+    """What a file holds, in numbers."""
+
+    questions: int
+    completions: int
 
 
 def write_completions(
     path: str | os.PathLike[str], metadata: Mapping[str, Any], completions: Iterable[Completion]
-) -> int:
-    """Writes a CompletionDataset file, a question at a time; returns the number of completions.
+) -> Written:
+    """Writes a CompletionDataset file, a question at a time.
 
     A reader sees the old file or the new one, never half of it.
 
@@ -129,7 +196,7 @@ def write_completions(
             count += len(rows)
         file.write("\n }\n}" if written else "}\n}")
     partial.replace(final)
-    return count
+    return Written(len(written), count)
 
 
 def _indented(value: Any, depth: int) -> str:
@@ -145,17 +212,15 @@ def import_completions(path: str | os.PathLike[str], questions: Mapping[int, Que
       questions: the task's, by sample index.
 
     Raises:
-      FtcotError: as `read_completions`, or a row is of a question the task does not have.
+      FtcotError: as `StoredCompletions`, or a row is of a question the task does not have.
     """
-    completions = read_completions(path).completions
-    check_questions(path, completions, questions)
-    return completions
+    return list(checked(path, StoredCompletions(path), questions))
 
 
-def check_questions(
+def checked(
     path: str | os.PathLike[str], completions: Iterable[Completion], questions: Mapping[int, Question]
-) -> None:
-    """Holds completions against the task they should be of.
+) -> Iterator[Completion]:
+    """Completions, each held against the task it should be of.
 
     Raises:
       FtcotError: a row is of a question the task does not have, or has another text.
@@ -170,6 +235,7 @@ def check_questions(
                 f"{where}: its question is {row.question[:60]!r} and the task's is {question.question[:60]!r}; "
                 "the file belongs to another task or version"
             )
+        yield row
 
 
 def _completion(row: Any, where: str) -> Completion:
@@ -186,3 +252,30 @@ def _completion(row: Any, where: str) -> Completion:
     known: dict[str, Any] = {name: row.get(name) for name in _TYPES}
     extra = {name: value for name, value in row.items() if name not in _TYPES}
     return Completion(**known, extra=extra, absent=absent)
+
+
+def _number(key: str, place: int) -> int:
+    """A question's place among the others; a key that is no number is last, for its rows to be refused."""
+    try:
+        number = int(key)
+    except ValueError:
+        number = 0
+    return number if str(number) == key and abs(number) < 2**62 else 2**62 + place
+
+
+def _not_one(path: str | os.PathLike[str]) -> str:
+    return f"{path}: not a completion file; it needs an object with 'metadata' and 'data'"
+
+
+def _checked_metadata(path: str | os.PathLike[str], found: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(found.get("data"), dict):
+        raise FtcotError(_not_one(path))
+    metadata = found.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise FtcotError(f"{path}: 'metadata' is {str(metadata)[:60]!r}, not an object")
+    template = metadata.get("prediction_template")
+    if template is not None and template not in TEMPLATE_NAMES:
+        raise FtcotError(
+            f"{path}: metadata: prediction_template is {template!r}; it can be null or {', '.join(TEMPLATE_NAMES)}"
+        )
+    return metadata

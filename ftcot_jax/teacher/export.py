@@ -39,7 +39,7 @@ def export(path: str | os.PathLike[str], metadata: Mapping[str, Any], completion
     """
     suffix = Path(path).suffix
     if suffix == ".json":
-        return write_completions(path, metadata, completions)
+        return write_completions(path, metadata, completions).completions
     if suffix == ".parquet":
         return _write_parquet(Path(path), metadata, completions)
     raise UsageError(f"{path}: completions are exported as .json or .parquet")

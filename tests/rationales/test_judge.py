@@ -23,7 +23,7 @@ def completion(sample: int, number: int, reasoning: str | None, text: str) -> Co
 
 
 def test_two_steps() -> None:
-    judged = judge(DATA, [completion(0, 0, " 3 + 4 = 7", " 7."), completion(0, 1, "r", "8")])
+    judged = list(judge(DATA, [completion(0, 0, " 3 + 4 = 7", " 7."), completion(0, 1, "r", "8")]))
     assert [(row.rationale, row.prediction, row.correct) for row in judged] == [
         (" 3 + 4 = 7", "7", True),
         ("r", "8", False),
@@ -32,15 +32,15 @@ def test_two_steps() -> None:
 
 def test_one_step_ends_the_rationale_at_the_announcement() -> None:
     text = "3 + 4 = 7. The answer is 7."
-    judged = judge(DATA, [completion(0, 0, None, text)], "The answer is")
+    judged = list(judge(DATA, [completion(0, 0, None, text)], "The answer is"))
     assert (judged[0].rationale, judged[0].correct) == ("3 + 4 = 7. ", True)
-    assert judge(DATA, [completion(0, 0, None, text)])[0].rationale == text
+    assert next(judge(DATA, [completion(0, 0, None, text)])).rationale == text
 
 
 def test_scoring_by_choice() -> None:
     rows = [completion(0, 0, "r", "7.0")]
-    assert not judge(DATA, rows)[0].correct
-    assert judge(DATA, rows, scoring="robust")[0].correct
+    assert not next(judge(DATA, rows)).correct
+    assert next(judge(DATA, rows, scoring="robust")).correct
 
 
 def test_labels_have_the_gold_answer_or_the_teachers_own() -> None:
@@ -50,15 +50,15 @@ def test_labels_have_the_gold_answer_or_the_teachers_own() -> None:
         completion(1, 1, "s", "?"),
         completion(2, 0, "t", "1"),
     ]
-    judged = judge(DATA, rows)
-    pairs = rationale_pairs(DATA, judged, COT, COT.prompt)
+    judged = list(judge(DATA, rows))
+    pairs = list(rationale_pairs(DATA, judged, COT, COT.prompt))
     assert [pair.label for pair in pairs] == [" r --> 7", " s --> 5", " s --> "]
     assert [pair.answer for pair in pairs] == ["7", "5", ""]
-    own = rationale_pairs(DATA, judged, COT, COT.prompt, own_answer=True)
-    assert own[0].label == " r --> 8"
+    own = next(rationale_pairs(DATA, judged, COT, COT.prompt, own_answer=True))
+    assert own.label == " r --> 8"
 
 
 def test_answer_pairs_need_gold_answers() -> None:
     answers = get_template("ft_token")
     with pytest.raises(FtcotError, match="multiarith: question 1 has no answer for ft_token"):
-        answer_pairs(DATA, answers, answers.prompt)
+        list(answer_pairs(DATA, answers, answers.prompt))

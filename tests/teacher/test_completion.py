@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.tasks.load import load_task
 from ftcot_jax.tasks.question import Question
 from ftcot_jax.tasks.settings import TaskSettings
-from ftcot_jax.teacher.completion import Completion, import_completions, read_completions, write_completions
+from ftcot_jax.teacher.completion import (
+    Completion,
+    StoredCompletions,
+    import_completions,
+    read_completions,
+    write_completions,
+)
 
 ROW = Completion(3, 0, "How many?", "7", "Q", " 3 + 4", "stop", "P", " 7 → {x}", None)
 QUESTIONS = {3: Question(3, "How many?", "7")}
@@ -49,6 +56,54 @@ def test_what_the_authors_local_students_wrote_and_what_others_add_is_kept(tmp_p
     assert file.completions[0].finish_reason is None
     write_completions(tmp_path / "d.json", file.metadata, file.completions)
     assert json.loads((tmp_path / "d.json").read_text()) == content
+
+
+def test_a_file_is_read_in_order_whatever_its_own(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(ROW, sample_index=s, completion_index=c) for s in (2, 10, -1, 0) for c in (1, 0)]
+    data = {str(s): [row.row() for row in rows if row.sample_index == s] for s in (2, 10, -1, 0)}
+    text = json.dumps({"data": data, "metadata": {"base_model": "é"}, "more": [1.5]}, ensure_ascii=False)
+    (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    stored = StoredCompletions(tmp_path / "c.json")
+    assert (stored.metadata, len(stored)) == ({"base_model": "é"}, 8)
+    for _ in range(2):
+        found = [(row.sample_index, row.completion_index) for row in stored]
+        assert found == [(s, c) for s in (-1, 0, 2, 10) for c in (0, 1)]
+    written = write_completions(tmp_path / "d.json", stored.metadata, stored)
+    assert written == (4, 8)
+    assert list(StoredCompletions(tmp_path / "d.json")) == list(stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"data": {"3": [], "3": []}}', r"from line 1: '3' is there twice"),
+        ('{"data": {}, "data": {}}', r"'data' is there twice"),
+        ('{"data": {},\n"metadata": {"a": 1, "a": 1}}', r"'a' is there twice"),
+        ('{"data": {},\n}', r"line 2: not JSON"),
+        ('{"data": {}}\n\n[]', r"line 3: not JSON"),
+        ('{"data": []}', "not a completion file; it needs"),
+        ('{"metadata": {}}', "not a completion file; it needs"),
+        ('{"data": {}, "metadata": 3}', "'metadata' is '3', not an object"),
+        ('{"data": {}, "metadata": {"prediction_template": "x"}}', "prediction_template is 'x'; it can be"),
+        ('{"data": {"3": {}}}', r"data\['3'\]: not a list of rows"),
+        ('{"data": {"03": [{}]}}', r"data\['03'\], row 0: 'sample_index' is missing"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_wrong_with_a_file(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(FtcotError, match=message):
+        read_completions(tmp_path / "c.json")
+
+
+def test_completions_are_not_held(tmp_path: Path) -> None:
+    rows = (dataclasses.replace(ROW, sample_index=n, completion="x" * 5000, extra={"n": [n]}) for n in range(1000))
+    tracemalloc.start()
+    write_completions(tmp_path / "c.json", {}, rows)
+    assert sum(len(row.completion) for row in StoredCompletions(tmp_path / "c.json")) == 5_000_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000  # of 5.5 MB
 
 
 def test_every_published_file_reads_back_equal(shared: Path, tmp_path: Path) -> None:
