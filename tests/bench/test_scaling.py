@@ -16,6 +16,7 @@ from benchmarks.scaling.fit import each, exponent
 from benchmarks.scaling.made_data import RECIPE, TEST, write_study
 from benchmarks.scaling.pictures import draw
 from benchmarks.scaling.tables import table, write_tables
+from ftcot_jax.records import manifest, tokenize
 from ftcot_jax.teacher.completion import read_completions
 
 SIZES = (1000, 10_000, 100_000)
@@ -132,12 +133,19 @@ def test_plan_and_report_are_linear_in_trials(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_imported_is_held_once(tmp_path: Path) -> None:
-    write_study(tmp_path / "study", 300, 8)
-    recipe, size = str(tmp_path / "study" / RECIPE), (tmp_path / "study" / "completions.json").stat().st_size
-    for stage in ("import", "curate"):
-        tracemalloc.start()
-        stages.perform(stage, recipe)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 3 * size  # the text and what is parsed of it; it would be 4 with two copies of the latter
+def test_memory_grows_by_columns_and_not_by_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that Python allocates at most, which depend on no other program; a rationale's texts are 1.1 KB."""
+    monkeypatch.setattr(manifest, "_BYTES", 1 << 16)  # so that buffers of a fixed size are full
+    monkeypatch.setattr(tokenize, "PAIRS", 512)
+    monkeypatch.setattr(tokenize, "TEXTS", 128)
+    sizes, most = (400, 1200, 3600), dict[str, list[int]]()  # the first only warms up
+    for size in sizes:
+        write_study(tmp_path / str(size), size // 8, 8)
+        for stage in parts.OF_RUN:
+            tracemalloc.start()
+            stages.perform(stage, str(tmp_path / str(size) / RECIPE))
+            most.setdefault(stage, []).append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    grows = {stage: (peaks[2] - peaks[1]) / (sizes[2] - sizes[1]) for stage, peaks in most.items()}
+    bounds = {"import": 120, "curate": 120, "tokenize": 400, "feed": 250}
+    assert all(grows[stage] < bound for stage, bound in bounds.items()), grows
