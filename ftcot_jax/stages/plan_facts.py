@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ import numpy as np
 
 from ftcot_jax.artifacts import LookedInto, NotMade
 from ftcot_jax.config import Recipe, TrialRecipe
-from ftcot_jax.rationales.judge import Judged, judge
-from ftcot_jax.rationales.pair_table import PairTable
+from ftcot_jax.rationales.judge import judge
+from ftcot_jax.rationales.pair_table import PairColumns, PairTable
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
 from ftcot_jax.rationales.select import question_subset, sieve
 from ftcot_jax.records.plan import part_lengths
@@ -34,7 +35,7 @@ from ftcot_jax.tasks.settings import TaskSettings
 from ftcot_jax.tasks.splits import default_split
 from ftcot_jax.tasks.task import Split, TaskData
 from ftcot_jax.tasks.templates import Template, get_template
-from ftcot_jax.teacher.completion import StoredCompletions, checked
+from ftcot_jax.teacher.completion import Completion, StoredCompletions, checked
 
 CHARACTERS_PER_TOKEN = 4.0
 QUESTION_TOKENS, RATIONALE_TOKENS, ANSWER_TOKENS, EXEMPLAR_TOKENS = 60, 60, 4, 700
@@ -352,18 +353,28 @@ def _load(settings: str, words: tuple[str, ...]) -> tuple[Student | None, bool]:
 
 
 @functools.lru_cache(maxsize=64)
-def _judged(path: str, task: TaskSettings, scoring: Scoring) -> list[Judged]:
-    data = load_task(task)
-    file = StoredCompletions(path)
-    asked_by = file.metadata.get("prediction_template") or "zs_cot"
-    return list(judge(data, checked(path, file, data.questions), get_template(asked_by).answer_prefix, scoring))
+def _stored(path: str) -> StoredCompletions:
+    return StoredCompletions(path)
 
 
 @functools.lru_cache(maxsize=128)
 def _imported(path: str, task: TaskSettings, scoring: Scoring, template: Template, own_answer: bool) -> PairTable:
-    data = load_task(task)
-    pairs = rationale_pairs(data, _judged(path, task, scoring), template, template.prompt, own_answer)
-    return PairTable.of(data, sorted(pairs, key=lambda pair: (pair.sample_index, pair.completion_index)), scoring)
+    """The pairs that a file of completions will become; those whose texts are wanted become so again."""
+    data, file = load_task(task), _stored(path)
+    prefix = get_template(file.metadata.get("prediction_template") or "zs_cot").answer_prefix
+
+    def pairs_of(rows: Iterable[Completion]) -> Iterator[Pair]:
+        return rationale_pairs(data, judge(data, rows, prefix, scoring), template, template.prompt, own_answer)
+
+    columns = PairColumns.of(pairs_of(checked(path, file, data.questions)))
+
+    def texts(places: Iterable[int]) -> Iterator[Pair]:
+        named = ((int(columns.sample_index[place]), int(columns.completion_index[place])) for place in places)
+        for question, group in itertools.groupby(named, key=lambda name: name[0]):
+            pairs = {pair.completion_index: pair for pair in pairs_of(file.of(question))}
+            yield from (pairs[number] for _, number in group)
+
+    return PairTable(data, columns, texts, scoring)
 
 
 @functools.lru_cache(maxsize=128)

@@ -9,7 +9,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -109,10 +109,21 @@ class StoredCompletions:
     def __iter__(self) -> Iterator[Completion]:
         with open(self._path, "rb") as file:
             for place in self._order.tolist():
-                file.seek(self._starts[place])
-                entry = file.read(self._lengths[place]).decode()
-                for key, rows in json.loads(f"{{{entry}}}").items():
-                    yield from self._question(key, rows)
+                yield from self._read(file, place)
+
+    def of(self, sample_index: int) -> list[Completion]:
+        """One question's completions; none of a question that the file does not have."""
+        keys = np.asarray(self._keys)
+        nearest = int(np.searchsorted(keys, sample_index, sorter=self._order))
+        if nearest == len(keys) or keys[self._order[nearest]] != sample_index:
+            return []
+        with open(self._path, "rb") as file:
+            return self._read(file, int(self._order[nearest]))
+
+    def _read(self, file: BinaryIO, place: int) -> list[Completion]:
+        file.seek(self._starts[place])
+        ((key, rows),) = json.loads(f"{{{file.read(self._lengths[place]).decode()}}}").items()
+        return self._question(key, rows)
 
     def _question(self, key: str, rows: Any) -> list[Completion]:
         where = f"{self._path}, data[{key!r}]"

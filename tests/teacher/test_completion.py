@@ -68,6 +68,8 @@ def test_a_file_is_read_in_order_whatever_its_own(tmp_path: Path) -> None:
     for _ in range(2):
         found = [(row.sample_index, row.completion_index) for row in stored]
         assert found == [(s, c) for s in (-1, 0, 2, 10) for c in (0, 1)]
+    assert [(row.sample_index, row.completion_index) for row in stored.of(10)] == [(10, 0), (10, 1)]
+    assert stored.of(1) == stored.of(11) == stored.of(-2) == []
     written = write_completions(tmp_path / "d.json", stored.metadata, stored)
     assert written == (4, 8)
     assert list(StoredCompletions(tmp_path / "d.json")) == list(stored)
