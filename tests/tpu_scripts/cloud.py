@@ -42,7 +42,9 @@ class Cloud:
         (self.root / "script.json").write_text(json.dumps({"machines": machines, **facts}))
 
     def behave(self, **behaviour: Any) -> None:
-        (self.root / "behaviour.json").write_text(json.dumps(behaviour))
+        whole = self.root / "behaviour.json.new"
+        whole.write_text(json.dumps(behaviour))
+        whole.replace(self.root / "behaviour.json")  # at once, for a job may be reading it
 
     def start(self, script: str, *words: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
