@@ -96,6 +96,7 @@ def test_filters_equal_transformers(fields: dict[str, Any]) -> None:
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_the_batch(written: Callable[[str], Student]) -> None:
     student = written("llama")
     params, prompts = student.load(), many_prompts(5)

@@ -45,7 +45,7 @@ def one_at_a_time(
     return [generate(student, own, asked, max_length=LENGTH, **how) for own, asked in zip(params, prompts, strict=True)]
 
 
-@pytest.mark.parametrize("case", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
+@pytest.mark.parametrize("case", ["llama", *(pytest.param(case, marks=pytest.mark.slow) for case in ("gpt2", "t5"))])
 def test_slots_spread_over_trial_equal_students_alone(case: str, written: Callable[[str], Student]) -> None:
     student = written(case)
     params = students(student, 4)
@@ -57,7 +57,7 @@ def test_slots_spread_over_trial_equal_students_alone(case: str, written: Callab
     assert generate_many(student, slots, prompts, max_length=LENGTH, batch_rows=4) == alone
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", pytest.param("t5", marks=pytest.mark.slow)])
 def test_one_student_spread_over_rows_and_heads_equals_it_on_one_device(
     case: str, written: Callable[[str], Student]
 ) -> None:
@@ -113,6 +113,7 @@ def test_each_text_may_have_a_limit_of_its_own(written: Callable[[str], Student]
     assert [[len(row.tokens) for row in slot] for slot in cut] == [[3, 0], [5]]
 
 
+@pytest.mark.slow
 def test_adapters_of_many_students_share_one_base(written: Callable[[str], Student]) -> None:
     folder = written("llama").folder
     student = load_student(StudentSettings(checkpoint=str(folder), lora=LoraSettings(rank=2)))

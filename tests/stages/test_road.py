@@ -147,6 +147,7 @@ def test_two_runs_at_once_share_the_work(undisturbed: Path, recipe: Path, tmp_pa
     assert predictions(out) == predictions(undisturbed)
 
 
+@pytest.mark.slow  # tests/training/test_cloud_notice.py holds the fast suite to the same end
 def test_sigterm_saves_exits_42_and_goes_on(undisturbed: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from ftcot_jax.cli import main; main()", "run", str(recipe), "--out", str(out)]
