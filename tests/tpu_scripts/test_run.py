@@ -38,12 +38,13 @@ def test_an_undisturbed_run_and_every_call_of_it(cloud: Cloud) -> None:
         place[0],
         "--format=value(location)",
     ]
-    sent = calls[1]
+    assert calls[1] == ["gcloud", "storage", "cat", "gs://my-bucket/d64/launch/job", "--project=my-project"]
+    sent = calls[2]
     assert sent[:4] == ["gcloud", "storage", "rsync", "--recursive"]
     assert sent[-2:] == ["gs://my-bucket/d64/launch", "--project=my-project"]
-    assert calls[2] == ["gcloud", "storage", "cat", "gs://my-bucket/d64/launch.done", "--project=my-project"]
-    assert calls[3] == [*queued, "describe", "ftcot-d64", "--format=value(state.state)", *place]
-    created = calls[4]
+    assert calls[3] == ["gcloud", "storage", "cat", "gs://my-bucket/d64/launch.done", "--project=my-project"]
+    assert calls[4] == [*queued, "describe", "ftcot-d64", "--format=value(state.state)", *place]
+    created = calls[5]
     assert created[:6] == [*queued, "create", "ftcot-d64"]
     assert created[6:11] == [
         "--node-id=ftcot-d64",
@@ -329,9 +330,11 @@ def test_another_job_on_the_machines_is_left_alone(cloud: Cloud) -> None:
     until(cloud.started)
     first.kill()
     first.communicate(timeout=30)
+    held = cloud.bucket("d64/launch/job").read_text()
     code, _, said = cloud.run(*RUN, str(cloud.recipe), "seed=7")
     assert code == 1
     assert "another job runs on its machines" in said
+    assert cloud.bucket("d64/launch/job").read_text() == held, "a worker that restarts would take up the other job"
     assert len(cloud.started()) == 1
     assert cloud.slices() == ["ftcot-d64"]
 

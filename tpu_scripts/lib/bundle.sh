@@ -30,7 +30,8 @@ pack_source() {
     tar -C "$root" --null -T - --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c | gzip -n >"$1"
 }
 
-# send_bundle NAME RECIPE OVERRIDE...: makes the folder and copies it; sets `job`, the digest of all that is in it.
+# send_bundle NAME RECIPE OVERRIDE...: makes the folder and copies it; sets `job`, the digest of all that is in it. Not while
+# another job runs on the machines: a worker that is started again would take this one up.
 send_bundle() {
   local name=$1 recipe=$2 folder launch file
   folder=$scratch/launch launch=$(out_of "$name")/launch
@@ -56,6 +57,17 @@ send_bundle() {
   pack_source "$folder/source.tar.gz"
   job=$(cd "$folder" && find . -type f ! -name worker.sh -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-12)
   printf '%s\n' "$job" >"$folder/job"
+  keep_running_job "$name"
   gcloud storage rsync --recursive --delete-unmatched-destination-objects "$folder" "$launch" "--project=$FTCOT_TPU_PROJECT" 2>"$scratch/error" ||
     die 1 "cannot write $launch: $(last_error)"
+}
+
+# keep_running_job NAME: ends the script where a job of another bundle runs on the machines, of those that answer.
+keep_running_job() {
+  local held slice states
+  slice=$(slice_of "$1")
+  held=$(gcloud storage cat "$(out_of "$1")/launch/job" "--project=$FTCOT_TPU_PROJECT" 2>/dev/null) || return 0
+  [[ $held != "$job" && $(slice_state "$slice") == ACTIVE ]] || return 0
+  states=$(on_workers "$slice" "$(worker_command status)" 2>/dev/null) || true
+  ! grep -q " $held running$" <<<"$states" || die 1 "$1: another job runs on its machines; stop.sh $1 ends it"
 }
