@@ -72,6 +72,7 @@ def run(folder: Path, epochs: int) -> dict[str, Any]:
     work = GivenWork.read(folder)
     steps, (epoch, *_) = len(work.steps), epoch_steps(work, epochs)
     student = load_student(StudentSettings(checkpoint=str(folder / STUDENT), dropout=work.dropout))
+    student = student.on(jax.default_backend())
     table = table_of(work)
     trial = Trial(
         key="cell",

@@ -36,6 +36,7 @@ def table_of(work: GivenWork) -> RecordTable:
 def our_step(folder: Path, work: GivenWork) -> tuple[Step, float]:
     """The step, and the seconds it took to compile for the shapes of all steps."""
     student = load_student(StudentSettings(checkpoint=str(folder / STUDENT), dropout=work.dropout))
+    student = student.on(jax.default_backend())
     mesh, table = make_mesh(MeshSettings()), table_of(work)
     trial = TrialData(np.arange(len(table)), SEED, work.batch)
     width = jax.eval_shape(student.head, student.shapes).shape[1]

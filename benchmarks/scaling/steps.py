@@ -110,7 +110,7 @@ def step(
     advance, on_device = make_train_step(student, laid, executor), on_all(laid, host_table(table))
     taken = []
     for number in range(1 + _WARM + repeats):
-        planned = on_all(laid, stack_batches([planner.batch(trial.at(number))[0] for trial in trials]))
+        planned = on_all(laid, stack_batches([planner.batches(trial.at(number))[shape] for trial in trials]))
         began = time.perf_counter()
         state, _ = advance(state, on_device, planned, shape)
         jax.block_until_ready(state)

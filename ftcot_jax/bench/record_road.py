@@ -16,7 +16,8 @@ from ftcot_jax.rationales.judge import Judged, judge
 from ftcot_jax.rationales.pairs import Pair, rationale_pairs
 from ftcot_jax.records.builder import read_dataset, read_records, write_records
 from ftcot_jax.records.manifest import Made, column_file, record_files
-from ftcot_jax.records.plan import Planner, TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.records.table import COLUMNS, RecordTable
 from ftcot_jax.records.tokenize import RecordSettings, tokenize_pairs
 from ftcot_jax.students.student import Student

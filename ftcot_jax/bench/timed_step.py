@@ -93,6 +93,7 @@ class TimedStep:
             work.table,
             data,
             width=self._head[1],
+            slots=slots,
             kind=student.kind,
             row_multiple=mesh.shape["data"] * mesh.shape["fsdp"],
             microbatches=work.microbatches,
@@ -110,7 +111,7 @@ class TimedStep:
         self.shapes = [self._shape(step) for step in range(steps)]
 
     def _shape(self, step: int) -> BatchShape:
-        return max(self._planner.batch(trial.data.at(step))[1] for trial in self._seated)
+        return self._planner.common([self._planner.batches(trial.data.at(step)) for trial in self._seated])
 
     def fill(self) -> float:
         """Puts the trials into the slots; returns seconds a trial, what is compiled for it left out."""

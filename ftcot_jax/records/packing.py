@@ -1,10 +1,9 @@
-"""Packing a batch's records into rows of one length, and the few row counts that get compiled.
+"""Packing a batch's records into rows of one length.
 
 A step's batch holds exactly the records the padded reference would hold; packing only decides where in a
 rows x length block each one lies. A record of an encoder-decoder has two parts, its target and its source, which
 lie in the same row of two such blocks, so that attention between them stays within the row. A compiled program
-needs fixed shapes, so each step uses the smallest of a few ready shapes that its records fit; the largest is the
-worst case, so every step fits one.
+needs fixed shapes; which ones is chosen in `shapes`.
 
 Records that have one question may share its tokens: the question lies in a row once, its rationales after it.
 """
@@ -12,14 +11,11 @@ Records that have one question may share its tokens: the question lies in a row 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-SHAPES = 3  # most batch shapes that are compiled, besides the worst case
 
-
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class BatchShape:
     """A compiled batch: `rows` x `length` tokens, room for `labels` label tokens and `examples` records.
 
@@ -35,6 +31,11 @@ class BatchShape:
     source_length: int = 0
     microbatches: int = 1
     shared: bool = False
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """(P,) tokens a row has for each part of a record."""
+        return (self.length, self.source_length) if self.source_length else (self.length,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,86 +177,3 @@ def deal_rows(packing: Packing, labels_B: np.ndarray, microbatches: int) -> tupl
     number[order] = np.arange(packing.rows)
     fullest = int(labels_R[order][::microbatches].sum())
     return dataclasses.replace(packing, row=number[packing.row]), microbatches * fullest
-
-
-def choose_shapes(
-    needs: Sequence[tuple[int, int]],
-    *,
-    room: tuple[int, ...],
-    worst_rows: int,
-    worst_labels: int,
-    examples: int,
-    at_most: int = SHAPES,
-    row_multiple: int = 1,
-    label_multiple: int = 64,
-    microbatches: int = 1,
-    shared: bool = False,
-) -> tuple[BatchShape, ...]:
-    """Chooses at most `at_most` shapes, smallest first, that waste the fewest rows on the needs seen.
-
-    Args:
-      needs: (rows, labels) of sample batches, typically one epoch of every trial.
-      room: tokens a row has for each part of a record, as for `pack`.
-      worst_rows: rows no batch can exceed; with `worst_labels` the last shape, so every batch fits.
-      worst_labels: label tokens no batch can exceed.
-      examples: records in a full batch.
-      at_most: compiled shapes.
-      row_multiple: rows of a microbatch are rounded up to this (devices that share a batch).
-      label_multiple: and its label room to this, so that few shapes are compiled.
-      microbatches: parts a batch is computed in.
-      shared: whether records of one question share its tokens.
-    """
-    row_multiple, label_multiple = row_multiple * microbatches, label_multiple * microbatches
-    counts: dict[int, int] = {}
-    labels: dict[int, int] = {}
-    for rows, wanted in needs:
-        rounded = _round_up(rows, row_multiple)
-        counts[rounded] = counts.get(rounded, 0) + 1
-        labels[rounded] = max(labels.get(rounded, 0), wanted)
-    levels = sorted(counts)
-    chosen = _fewest_wasted_rows(levels, [counts[level] for level in levels], at_most)
-    length, source_length = (*room, 0)[:2]
-    worst_rows = _round_up(worst_rows, row_multiple)
-    if microbatches > 1:  # the fullest microbatch has one row's labels more than its share, at most
-        worst_labels = min(worst_labels + microbatches * length, worst_rows * length)
-    worst_labels = _round_up(worst_labels, label_multiple)
-    worst = BatchShape(worst_rows, length, worst_labels, examples, source_length, microbatches, shared)
-    shapes = []
-    for rows in chosen:
-        most = _round_up(max(count for level, count in labels.items() if level <= rows), label_multiple)
-        shapes.append(dataclasses.replace(worst, rows=rows, labels=min(most, worst.labels)))
-    return tuple(sorted({*shapes, worst}))
-
-
-def rows_computed(rows: Sequence[int]) -> int:
-    """Returns how many rows in all are computed for batches that need these, each in its shape of a few."""
-    levels, counts = np.unique(np.asarray(rows), return_counts=True)
-    tops = np.array(_fewest_wasted_rows(levels.tolist(), counts.tolist(), SHAPES))
-    return int((tops[np.searchsorted(tops, levels)] * counts).sum())
-
-
-def fitting_shape(shapes: Sequence[BatchShape], rows: int, labels: int) -> BatchShape:
-    """Returns the smallest shape with room for `rows` rows and `labels` label tokens."""
-    return next(shape for shape in shapes if shape.rows >= rows and shape.labels >= labels)
-
-
-def _fewest_wasted_rows(levels: list[int], counts: list[int], at_most: int) -> list[int]:
-    """Partitions sorted row counts into at most `at_most` groups, each rounded up to its largest member."""
-    best: dict[tuple[int, int], tuple[int, list[int]]] = {(0, 0): (0, [])}
-    for end in range(1, len(levels) + 1):
-        for groups in range(1, min(at_most, end) + 1):
-            options = []
-            for begin in range(groups - 1, end):
-                if (begin, groups - 1) in best:
-                    cost, tops = best[begin, groups - 1]
-                    members = zip(levels[begin:end], counts[begin:end], strict=True)
-                    waste = sum((levels[end - 1] - level) * count for level, count in members)
-                    options.append((cost + waste, [*tops, levels[end - 1]]))
-            if options:
-                best[end, groups] = min(options, key=lambda option: option[0])
-    finals = [value for (end, _), value in best.items() if end == len(levels)]
-    return min(finals, key=lambda option: (option[0], len(option[1])))[1]
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

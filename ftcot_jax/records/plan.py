@@ -7,26 +7,16 @@ resumed under another numpy, on another machine or on another number of hosts se
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ftcot_jax.records.packing import (
-    BatchShape,
-    Packing,
-    choose_shapes,
-    deal_rows,
-    fitting_shape,
-    pack,
-    pack_questions,
-    rows_computed,
-)
+from ftcot_jax.records.packing import BatchShape, Packing, deal_rows, pack
+from ftcot_jax.records.shapes import choose_shapes, spread, worst_shape
+from ftcot_jax.records.sizes import Kind, Sizes
 from ftcot_jax.records.table import RecordTable
 
-Kind = Literal["decoder", "encoder_decoder"]
 _FULL = 0.985  # about what first-fit decreasing reaches with many records a row
 
 
@@ -183,69 +173,17 @@ class StepBatch(NamedTuple):
         return cls(np.full(count, -1, np.int32), np.zeros(count, np.int32), np.zeros((count, parts), np.int32))
 
 
-def part_lengths(table: RecordTable, kind: Kind) -> np.ndarray:
-    """(N, P) int32: what each record takes of its row's room.
-
-    A decoder reads prompt and label as one text. An encoder-decoder's target is the label, each token predicted
-    from the one before it, its source the prompt with the end token.
-    """
-    if kind == "decoder":
-        return table.lengths[:, None]
-    return np.stack([table.label_lengths, table.prompt_lengths + 1], 1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sizes:
-    """What records take of a row's room.
-
-    Attributes:
-      lengths: (N, P) int32 tokens of each part of each record.
-      labels: (N,) int32 label tokens of each record.
-      asked: (N, P) int32, how many of `lengths` are the question's.
-      question: (N,) int32, records of one number share their question's tokens; None where each has its own copy.
-    """
-
-    lengths: np.ndarray
-    labels: np.ndarray
-    asked: np.ndarray
-    question: np.ndarray | None
-
-    @classmethod
-    def of(cls, table: RecordTable, kind: Kind, share_questions: bool = False) -> Sizes:
-        """The sizes of all records of a table."""
-        lengths, labels = part_lengths(table, kind), table.label_lengths
-        asked = lengths.copy()
-        asked[:, 0] -= labels
-        return cls(lengths, labels, asked, table.questions() if share_questions else None)
-
-    def pack(self, records: np.ndarray, room: tuple[int, ...]) -> Packing:
-        """Packs these records; each has its own copy of its question if sharing would take more rows."""
-        lengths = self.lengths[records]
-        alone = pack(lengths, room)
-        if self.question is None:
-            return alone
-        asked = self.asked[records]
-        shared = pack_questions(lengths - asked, asked, self.question[records], room)
-        if shared.rows <= alone.rows:
-            return shared
-        return dataclasses.replace(alone, start=np.stack([alone.start[:, 0] + asked[:, 0], alone.start[:, -1]], 1))
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planner:
     """Packs the batches of the trials that share a compiled program.
 
     Attributes:
       sizes: of the records of the shared table.
-      room: (P,) tokens a row has for each part.
-      shapes: the compiled batch shapes, smallest first.
-      microbatches: parts a batch is computed in.
+      shapes: the compiled batch shapes, cheapest first; every batch fits the last.
     """
 
     sizes: Sizes
-    room: tuple[int, ...]
     shapes: tuple[BatchShape, ...]
-    microbatches: int = 1
 
     @classmethod
     def for_trials(
@@ -254,18 +192,20 @@ class Planner:
         trials: Sequence[TrialData],
         *,
         width: int,
+        slots: int = 1,
         kind: Kind = "decoder",
         row_multiple: int = 1,
         length_multiple: int = 16,
         microbatches: int = 1,
         share_questions: bool = False,
     ) -> Planner:
-        """Chooses batch shapes from the first epoch of every trial, or a sample of its batches if it is long.
+        """Chooses batch shapes from the first epoch of every trial, or a sample of its steps if they are many.
 
         Args:
           table: the records of all the trials.
-          trials: trials with one `batch_examples`.
+          trials: trials with one `batch_examples`, in the order in which they are taken.
           width: the students' hidden width, which sets how much attention over longer rows costs.
+          slots: trials trained at a time, whose batches share a shape.
           kind: the students'.
           row_multiple: rows computed at a time must divide by this (devices that share a batch).
           length_multiple: row lengths are multiples of this.
@@ -276,52 +216,71 @@ class Planner:
         sizes = Sizes.of(table, kind, share_questions)
         longest = -(-sizes.lengths[used].max(0) // length_multiple) * length_multiple
         examples = max(trial.batch_examples for trial in trials)
-        batches = [trial.at(step) for trial in trials for step in _spread(trial.steps_in(0), _PLANNED_BATCHES)]
         budgets = {trial.budget.room: trial.budget.rows for trial in trials if trial.budget is not None}
         if len(budgets) > 1:
             raise ValueError(f"trials of one program have one row length, not {sorted(budgets)}")
-        worst_rows = max(budgets.values(), default=examples)
-        room = next(iter(budgets), None) or _cheapest_room(
-            sizes, batches, longest, width, row_multiple * microbatches, length_multiple
-        )
-        dealt = [deal_rows(sizes.pack(records, room), sizes.labels[records], microbatches) for records in batches]
-        needs = [(packing.rows, most) for packing, most in dealt]
-        shapes = choose_shapes(
-            needs,
-            room=room,
-            worst_rows=worst_rows,
-            worst_labels=min(int(np.sort(sizes.labels[used])[-examples:].sum()), room[0] * worst_rows),
+        row_multiple *= microbatches
+        worst = worst_shape(
+            np.sort(sizes.labels[used])[-examples:],
+            room=next(iter(budgets)) if budgets else tuple(longest.tolist()),
+            rows=-(-max(budgets.values(), default=examples) // row_multiple) * row_multiple,
             examples=examples,
-            row_multiple=row_multiple,
             microbatches=microbatches,
             shared=share_questions,
         )
-        return cls(sizes, room, shapes, microbatches)
+        shapes = choose_shapes(
+            sizes,
+            _sampled_steps(trials, slots, examples),
+            worst,
+            width=width,
+            row_multiple=row_multiple,
+            length_multiple=length_multiple,
+            one_length=bool(budgets),
+        )
+        return cls(sizes, shapes)
 
     def efficiency(self, trial: TrialData) -> Efficiency:
-        """How well a trial's first epoch is packed, or a sample of its batches if it is long."""
+        """How well a trial's first epoch is packed, alone, or a sample of its batches if it is long."""
         held = places = given = 0
-        for step in _spread(trial.steps_in(0), _PLANNED_BATCHES):
+        for step in spread(trial.steps_in(0), _PLANNED_STEPS):
             records = trial.at(step)
-            packing, shape = self._pack(records)
+            packing, shape = next(self._fitting(records))
             held += packing.tokens
             given += int(self.sizes.lengths[records].sum())
             places += shape.rows * (shape.length + shape.source_length)
         return Efficiency(filled=held / places, shared=1 - held / given)
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
-        """Packs `records` (<= B,) and returns the batch and the smallest shape it fits."""
-        packing, shape = self._pack(records)
-        batch = StepBatch.empty(self.shapes[0])
-        batch.record[: len(records)] = records
-        batch.row[: len(records)] = packing.row
-        batch.start[: len(records)] = packing.start
-        return batch, shape
+        """Packs `records` (<= B,) and returns the batch and the cheapest shape it fits."""
+        packing, shape = next(self._fitting(records))
+        return _batch(records, packing, shape), shape
 
-    def _pack(self, records: np.ndarray) -> tuple[Packing, BatchShape]:
-        packing = self.sizes.pack(records, self.room)
-        packing, most = deal_rows(packing, self.sizes.labels[records], self.microbatches)
-        return packing, fitting_shape(self.shapes, packing.rows, most)
+    def batches(self, records: np.ndarray) -> dict[BatchShape, StepBatch]:
+        """Packs `records` (<= B,) for every shape that they fit, cheapest first; they fit the last."""
+        return {shape: _batch(records, packing, shape) for packing, shape in self._fitting(records)}
+
+    def common(self, batches_S: Sequence[Container[BatchShape]]) -> BatchShape:
+        """The cheapest shape that the batches of S slots all fit, each slot's from `batches`."""
+        return next(shape for shape in self.shapes if all(shape in batches for batches in batches_S))
+
+    def _fitting(self, records: np.ndarray) -> Iterator[tuple[Packing, BatchShape]]:
+        """The shapes that these records fit, cheapest first, and how they are packed in it."""
+        packed: dict[tuple[int, ...], tuple[Packing, int]] = {}
+        for shape in self.shapes:
+            if shape.room not in packed:
+                packing = self.sizes.pack(records, shape.room)
+                packed[shape.room] = deal_rows(packing, self.sizes.labels[records], shape.microbatches)
+            packing, labels = packed[shape.room]
+            if packing.rows <= shape.rows and labels <= shape.labels:
+                yield packing, shape
+
+
+def _batch(records: np.ndarray, packing: Packing, shape: BatchShape) -> StepBatch:
+    batch = StepBatch.empty(shape)
+    batch.record[: len(records)] = records
+    batch.row[: len(records)] = packing.row
+    batch.start[: len(records)] = packing.start
+    return batch
 
 
 class Efficiency(NamedTuple):
@@ -336,54 +295,18 @@ class Efficiency(NamedTuple):
     shared: float
 
 
-# Batches packed beforehand to choose shapes, and afterwards to say how full they were; a whole epoch of a usual set.
-_PLANNED_BATCHES = 1000
-# Row lengths tried first, in multiples of the longest record; then, around the best of them, ever finer parts of it.
-_ROW_MULTIPLES = (1, 2, 3, 4, 6)
-_FINER = (2, 4, 8)
-# How many batches are packed to compare row lengths.
-_TRIED_BATCHES = 200
-# Attention's part of a token's cost grows with its row. It weighs as much as all the rest at about this many
-# widths: 12 x width^2 multiplications a token and layer against 2 x length x width, and a softmax that is dearer.
-_EQUAL_AT_WIDTHS = 5
+# Steps packed beforehand to choose shapes, and afterwards to say how full they were, a whole epoch of a usual set;
+# fewer where they have so many records.
+_PLANNED_STEPS, _PLANNED_RECORDS = 1000, 64_000
 
 
-def _spread(count: int, at_most: int) -> range:
-    """At most so many of the numbers below `count`, evenly apart."""
-    return range(0, count, -(-count // at_most))
-
-
-def _cheapest_room(
-    sizes: Sizes,
-    batches: Sequence[np.ndarray],
-    longest: np.ndarray,
-    width: int,
-    row_multiple: int,
-    length_multiple: int,
-) -> tuple[int, ...]:
-    """The row lengths whose rows, packed with sample batches' records, cost the least arithmetic.
-
-    A batch has a multiple of `row_multiple` rows, as many as the compiled shape that it needs. Row lengths are
-    multiples of `length_multiple`.
-    """
-    sample = [batches[number] for number in _spread(len(batches), _TRIED_BATCHES)]
-
-    @functools.cache
-    def cost(room: tuple[int, ...]) -> float:
-        target, *source = room
-        row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
-        row += sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
-        return row * rows_computed([-(-sizes.pack(records, room).rows // row_multiple) for records in sample])
-
-    rooms = longest * np.array(list(itertools.product(_ROW_MULTIPLES, repeat=len(longest))))
-    best = min((tuple(room.tolist()) for room in rooms), key=cost)
-    for part in _FINER:
-        step = -(-longest // part // length_multiple) * length_multiple
-        moves = np.array(list(itertools.product((0, -1, 1), repeat=len(longest)))) * step
-        while (near := min((_at_least(longest, best + move) for move in moves), key=cost)) != best:
-            best = near
-    return best
-
-
-def _at_least(longest: np.ndarray, room: np.ndarray) -> tuple[int, ...]:
-    return tuple(np.maximum(longest, room).tolist())
+def _sampled_steps(trials: Sequence[TrialData], slots: int, examples: int) -> list[list[np.ndarray]]:
+    """Steps of the first epoch; of each the records of every slot, for trials that are trained side by side."""
+    seated = [trials[at : at + slots] for at in range(0, len(trials), slots)]
+    most = min(_PLANNED_STEPS, max(50, _PLANNED_RECORDS // (examples * len(seated[0]))))
+    steps = []
+    for trial_S in seated:
+        longest = max(trial.steps_in(0) for trial in trial_S)
+        for step in spread(longest, max(10, most // len(seated))):
+            steps.append([trial.at(step % trial.steps_in(0)) for trial in trial_S])
+    return steps

@@ -198,6 +198,7 @@ def _from_records(jobs: Sequence[Job], student: Student, shares: int, slots: int
         table,
         data,
         width=jax.eval_shape(student.head, student.shapes).shape[1],
+        slots=slots,
         kind=student.kind,
         row_multiple=shares,
         microbatches=max(job.spec.recipe.train.microbatches for job in jobs),
@@ -205,7 +206,7 @@ def _from_records(jobs: Sequence[Job], student: Student, shares: int, slots: int
     )
     seated = [data[slot % len(data)] for slot in range(slots)]
     steps = range(0, min(_SAMPLED_STEPS, min(one.steps_in(0) for one in data)))
-    shapes = [max(planner.batch(one.at(step))[1] for one in seated[:_SAMPLED_STEPS]) for step in steps]
+    shapes = [planner.common([planner.batches(one.at(step)) for one in seated[:_SAMPLED_STEPS]]) for step in steps]
     usual = collections.Counter(shapes).most_common(1)[0][0]
     typical = data[0].at(0)
     return Batches(

@@ -18,7 +18,7 @@ from ftcot_jax.rationales.judge import judge
 from ftcot_jax.rationales.pair_table import PairColumns, PairTable
 from ftcot_jax.rationales.pairs import Pair, answer_pairs, rationale_pairs
 from ftcot_jax.rationales.select import question_subset, sieve
-from ftcot_jax.records.plan import part_lengths
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.stages.place import Place
 from ftcot_jax.stages.trials import PAPER_EXAMPLES, Job, prepare
 from ftcot_jax.students.known import here, student_without_network

@@ -15,7 +15,8 @@ from ftcot_jax.config import TrialRecipe
 from ftcot_jax.errors import FtcotError, UsageError
 from ftcot_jax.evaluation.asking import Part
 from ftcot_jax.evaluation.settings import EvaluateSettings
-from ftcot_jax.records.plan import TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import TokenBudget, TrialData
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.stages.data import TrialRecords, trial_records
 from ftcot_jax.stages.place import Place, digest
 from ftcot_jax.students.fused_attention import require_shared

@@ -44,7 +44,7 @@ class Compute:
 
     Attributes:
       dtype: of the activations.
-      remat: what the backward pass recomputes; "auto", which is "none" until `Student.on` has heard of a TPU.
+      remat: what the backward pass recomputes; "auto", which is "none" until `Student.on` chooses.
       dropout: whether the config's dropout rates count where a caller asks for dropout.
       lora: what is trained instead of the weights; None trains the weights.
       attention: which kernel attends over packed rows.

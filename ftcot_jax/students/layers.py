@@ -145,12 +145,26 @@ def scan_layers(
     def step(carry: Carry, layer: tuple[Any, Any]) -> tuple[Carry, Output]:
         return apply(nnx.merge(graphdef, layer[0]), rows_apart(carry), layer[1])
 
-    if remat in ("dots", "full"):
-        saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    if remat in _SAVED:
         # A scan keeps the backward pass's recomputation apart from the forward pass by itself.
-        step = jax.checkpoint(step, prevent_cse=False, policy=saved)
+        step = jax.checkpoint(step, prevent_cse=False, policy=_SAVED[remat])
     return jax.lax.scan(step, carry, (weights, per_layer))
 
+
+# Products, a softmax's division and what norms sum up; activations, masks and norms are cheaper computed again than
+# written and read.
+_DEAR = frozenset({"dot_general", "div", "reduce_sum", "rsqrt"})
+
+
+def _dear(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name in _DEAR
+
+
+_SAVED: dict[str, Callable[..., bool] | None] = {
+    "cheap": _dear,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": None,
+}
 
 ROW_AXES = ("data", "fsdp")
 

@@ -40,10 +40,11 @@ class StudentSettings(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the arithmetic; weights are always kept in float32."
     )
-    remat: Literal["auto", "none", "dots", "full"] = Field(
+    remat: Literal["auto", "none", "cheap", "dots", "full"] = Field(
         "auto",
-        description="What the backward pass recomputes instead of storing: nothing; all but the matrix "
-        "products with weights; or every layer whole. auto: dots on a TPU, none elsewhere.",
+        description="What the backward pass recomputes instead of storing: nothing; what is cheap, so all but "
+        "products, norms' sums and attention's weights; all but the matrix products with weights; or every layer "
+        "whole. auto: dots on a TPU, cheap elsewhere.",
     )
 
     dropout: bool = Field(

@@ -106,7 +106,7 @@ class Student:
         """This student as it computes on devices of a platform, such as "tpu": what it left open is chosen."""
         if self.compute.remat != "auto":
             return self
-        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else "none")
+        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else "cheap")
         return Student(self._family, self.config, self.tokenizer, chosen, self.folder)
 
     @functools.cached_property

@@ -30,14 +30,14 @@ def activation_bytes(
     """Bytes that the backward pass keeps of one token, about.
 
     Counted are each matrix product's input and output, and attention's probabilities before and after the softmax
-    where the kernel keeps them.
+    where the kernel keeps them; with "cheap" no inputs, and probabilities once.
 
     Args:
       shapes: the parameters' shapes by path, layers along the first axis.
       width: E of the residual stream.
       row_length: tokens of the rows that attention sees.
       dtype: of the computation.
-      remat: as student.remat; "dots" keeps outputs of products only, "full" each layer's input.
+      remat: as `Student.on` has chosen it; "dots" keeps outputs of products only, "full" each layer's input.
       attention: as student.attention; only "xla" keeps probabilities.
     """
     kept = probabilities = 0.0
@@ -45,14 +45,15 @@ def activation_bytes(
         if not path.endswith("/kernel"):
             continue
         layers, other = leaf.shape[0], math.prod(leaf.shape[1:]) / width
-        kept += layers * (other if remat == "dots" else other + width)
+        kept += layers * (other if remat in ("cheap", "dots") else other + width)
         if path.endswith("/o/kernel"):
-            probabilities += 2 * layers * leaf.shape[1] * row_length
+            probabilities += layers * leaf.shape[1] * row_length
             if remat == "full":
                 kept += layers * width
     if remat == "full":
-        kept, probabilities = kept / 8, 0.0
-    return _KEPT_BYTES[dtype] * (kept + (probabilities if attention == "xla" and remat == "none" else 0.0))
+        kept /= 8
+    times = {"none": 2, "cheap": 1}.get(remat, 0) if attention == "xla" else 0
+    return _KEPT_BYTES[dtype] * (kept + times * probabilities)
 
 
 def training_seconds(flops: float, turns: float, device: Device, dtype: str, utilisation: float) -> float | None:

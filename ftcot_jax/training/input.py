@@ -36,7 +36,7 @@ class Fed(NamedTuple):
     Attributes:
       table: the records, or those of this step.
       planned: the S slots' batches, as numbers in the table.
-      shape: the smallest compiled shape that all of them fit.
+      shape: the cheapest compiled shape that all of them fit.
       examples: records of each slot.
     """
 
@@ -119,19 +119,22 @@ class Resident:
     def next(self) -> Fed:
         none = np.zeros(0, int)
         records = [none if seat is None else next(seat) for seat in self._seats]
-        planned, shapes = zip(*map(self._planner.batch, records), strict=True)
-        return Fed(self._table, stack_batches(list(planned)), max(shapes), list(map(len, records)))
+        batches_S = [self._planner.batches(slot) for slot in records]
+        shape = self._planner.common(batches_S)
+        return Fed(
+            self._table, stack_batches([batches[shape] for batches in batches_S]), shape, list(map(len, records))
+        )
 
     def close(self) -> None:
         pass
 
 
 class _Loaded(NamedTuple):
-    """One slot's part of a step: its share of the step's table, and its batch as numbers in that table."""
+    """One slot's part of a step: its share of the step's table, and its batch, in every shape that it fits, as numbers
+    in that table."""
 
     table: DeviceTable
-    planned: StepBatch
-    shape: BatchShape
+    batches: dict[BatchShape, StepBatch]
     examples: int
 
 
@@ -160,10 +163,11 @@ class Streamed:
     def next(self) -> Fed:
         loaded = [self._empty[slot] if seat is None else next(seat) for slot, seat in enumerate(self._seats)]
         tables = [part.table for part in loaded]
+        shape = self._planner.common([part.batches for part in loaded])
         return Fed(
             DeviceTable(*(np.concatenate(parts) for parts in zip(*tables, strict=True))),
-            stack_batches([part.planned for part in loaded]),
-            max(part.shape for part in loaded),
+            stack_batches([part.batches[shape] for part in loaded]),
+            shape,
             [part.examples for part in loaded],
         )
 
@@ -174,7 +178,7 @@ class Streamed:
 
     def _load(self, records: np.ndarray, slot: int) -> _Loaded:
         """Reads and packs records into the part of the step's table that belongs to this slot."""
-        planned, shape = self._planner.batch(records)
+        batches = self._planner.batches(records)
         chosen = self._table.only(records)
         count, first = len(records), slot * self._records
         room = self._records - count
@@ -182,8 +186,10 @@ class Streamed:
         tokens = np.zeros(self._tokens, np.int32)
         tokens[: len(host.tokens)] = host.tokens
         rest = (np.pad(values, (0, room)) for values in host._replace(offset=host.offset + slot * self._tokens)[1:])
-        numbers = np.where(planned.record >= 0, first + np.arange(self._records, dtype=np.int32), -1)
-        return _Loaded(DeviceTable(tokens, *rest), planned._replace(record=numbers), shape, count)
+        at_B = np.arange(self._records, dtype=np.int32)
+        numbers = np.where(at_B < count, first + at_B, -1)
+        batches = {shape: batch._replace(record=numbers) for shape, batch in batches.items()}
+        return _Loaded(DeviceTable(tokens, *rest), batches, count)
 
 
 def _most_tokens(table: RecordTable, largest: BatchShape, trials: Sequence[TrialData]) -> int:

@@ -123,6 +123,7 @@ class Pool:
             table,
             data,
             width=width,
+            slots=options.slots,
             kind=student.kind,
             row_multiple=share,
             microbatches=options.microbatches,

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 from ftcot_jax.records.batch import DeviceTable, PackedBatch, PairTokens, Rows, assemble, assemble_pairs
 from ftcot_jax.records.microbatch import divide
 from ftcot_jax.records.packing import BatchShape
-from ftcot_jax.records.plan import Kind, StepBatch
+from ftcot_jax.records.plan import StepBatch
+from ftcot_jax.records.sizes import Kind
 from ftcot_jax.students.dropout import Dropout, dropout_seed
 from ftcot_jax.training.loss import label_loss
 from ftcot_jax.training.mesh import Rules, batch_sharding, params_shardings, state_shardings, words_apart

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftcot_jax.records.packing import BatchShape, choose_shapes, fitting_shape, pack, rows_computed
+from ftcot_jax.records.packing import pack
 from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
 from ftcot_jax.records.table import RecordTable
 
@@ -70,20 +70,6 @@ def test_packed_records_lie_apart_inside_their_rows(lengths: list[int]) -> None:
 def test_a_record_longer_than_the_row_is_refused() -> None:
     with pytest.raises(ValueError, match="record of 9 tokens does not fit a row of 8"):
         pack(np.array([[3], [9]]), (8,))
-
-
-def test_shapes_cover_the_worst_batch_and_waste_little() -> None:
-    needs = [(4, 100)] * 50 + [(5, 120)] * 50 + [(6, 130)] * 5
-    shapes = choose_shapes(needs, room=(64,), worst_rows=8, worst_labels=500, examples=8)
-    assert shapes == (
-        BatchShape(4, 64, 128, 8),
-        BatchShape(5, 64, 128, 8),
-        BatchShape(6, 64, 192, 8),
-        BatchShape(8, 64, 512, 8),
-    )
-    assert fitting_shape(shapes, 4, 100).rows == 4
-    assert fitting_shape(shapes, 4, 150).rows == 6  # rows fit, labels do not
-    assert fitting_shape(shapes, 8, 500).rows == 8
 
 
 @given(seed=st.integers(0, 1000), batch=st.integers(1, 9), multiple=st.sampled_from([1, 2, 4]))
@@ -169,25 +155,6 @@ def test_token_batches_are_nearly_full_and_the_planner_takes_them() -> None:
     batch, shape = planner.batch(records)
     assert (shape.rows, shape.length) == (16, 1024)
     assert sorted(batch.record[batch.record >= 0]) == sorted(records)
-
-
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=40))
-def test_rows_computed_are_those_of_the_shapes_chosen(rows: list[int]) -> None:
-    shapes = choose_shapes(
-        [(count, 64) for count in rows], room=(32,), worst_rows=12, worst_labels=64, examples=8, label_multiple=64
-    )
-    assert rows_computed(rows) == sum(fitting_shape(shapes, count, 64).rows for count in rows)
-
-
-def test_a_row_length_between_two_multiples_of_the_longest_is_found() -> None:
-    """Of records of 100 tokens and one of 170, rows of 176 hold one, of 352 three: others hold them without a gap."""
-    lengths = np.array([100] * 63 + [170], np.int32)
-    table = RecordTable.of(
-        np.ones(lengths.sum(), np.int32), lengths, lengths // 2, np.arange(64), np.zeros(64, int), np.ones(64, bool)
-    )
-    planner = Planner.for_trials(table, [TrialData(np.arange(64), 0, 8)], width=768)
-    assert planner.room[0] % 176 != 0
-    assert planner.efficiency(TrialData(np.arange(64), 0, 8)).filled > 0.95
 
 
 @pytest.mark.parametrize(

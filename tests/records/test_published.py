@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from ftcot_jax.rationales.judge import judge
 from ftcot_jax.rationales.pairs import rationale_pairs
-from ftcot_jax.records.plan import Efficiency, Planner, TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import Efficiency, Planner, TokenBudget, TrialData
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.records.tokenize import RecordSettings, tokenize_pairs
 from ftcot_jax.tasks.load import load_task

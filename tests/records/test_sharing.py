@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ftcot_jax.records.batch import PairTokens, assemble, assemble_pairs, device_table
 from ftcot_jax.records.packing import pack, pack_questions
-from ftcot_jax.records.plan import Planner, Sizes, TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
+from ftcot_jax.records.sizes import Sizes, part_lengths
 from ftcot_jax.records.table import RecordTable
 
 

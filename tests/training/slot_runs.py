@@ -90,7 +90,7 @@ def run_slots(
         state = refill(state, slot, one)
     step, table, metrics = make_train_step(student, layout, executor), device_table(TABLE), []
     for number in range(steps):
-        planned = [planner.batch(data_of(trial).at(number))[0] for trial in numbers]
+        planned = [planner.batches(data_of(trial).at(number))[planner.shapes[-1]] for trial in numbers]
         state, row = step(state, table, stack_batches(planned), planner.shapes[-1])
         metrics.append(np.stack(row))
     return state, np.array(metrics)

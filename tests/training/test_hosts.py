@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftcot_jax.records.batch import PackedBatch, PairTokens, Rows, assemble, assemble_pairs, device_table
-from ftcot_jax.records.plan import Planner, TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.mesh import batch_sharding, make_mesh
 from ftcot_jax.training.settings import MeshSettings

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ftcot_jax.errors import Preempted, UsageError
 from ftcot_jax.records.batch import PairTokens, assemble, assemble_pairs, device_table
-from ftcot_jax.records.plan import Planner, TokenBudget, TrialData, part_lengths
+from ftcot_jax.records.plan import Planner, TokenBudget, TrialData
+from ftcot_jax.records.sizes import part_lengths
 from ftcot_jax.records.table import RecordTable
 from ftcot_jax.training.input import Fed, Resident, Streamed, make_input, where_to_keep
 from ftcot_jax.training.mesh import make_mesh

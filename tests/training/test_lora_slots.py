@@ -45,7 +45,7 @@ def run(student: Student, seeds: list[int], steps: int) -> tuple[Any, np.ndarray
         state = refill(state, slot, one)
     step, table, losses = make_train_step(student, mesh, "vmap"), device_table(TABLE), []
     for number in range(steps):
-        planned = [planner.batch(data.at(number))[0] for data in trials]
+        planned = [planner.batches(data.at(number))[planner.shapes[-1]] for data in trials]
         state, metrics = step(state, table, stack_batches(planned), planner.shapes[-1], frozen)
         losses.append(np.asarray(metrics.loss))
     return state, np.array(losses), frozen
