@@ -158,13 +158,14 @@ def _cheapest_few(paid_SxC: np.ndarray) -> list[int]:
         so_far = paid_SxC[:, chosen].min(1, initial=np.inf)
         return [*chosen, int(np.minimum(so_far[:, None], paid_SxC).sum(0).argmin())]
 
+    def exchanged(chosen: list[int]) -> list[int]:
+        """Each in turn replaced by a better one, until there is none."""
+        better = min((with_best([*chosen[:at], *chosen[at + 1 :]]) for at in range(len(chosen))), key=spent)
+        return chosen if spent(better) >= spent(chosen) else exchanged(better)
+
     chosen = with_best([])
     while len(chosen) < SHAPES:
-        more = with_best(chosen)
-        while (moved := min((with_best([*more[:at], *more[at + 1 :]]) for at in range(len(more))), key=spent)) and (
-            spent(moved) < spent(more)
-        ):
-            more = moved
+        more = exchanged(with_best(chosen))
         if spent(more) > (1 - _WORTH) * spent(chosen):
             break
         chosen = more

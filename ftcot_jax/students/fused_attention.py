@@ -20,6 +20,8 @@ from ftcot_jax.students.family import Compute, Config, Kind
 
 Attention = Literal["xla", "cudnn", "splash"]
 
+# XLA's rows above this many tokens are computed in blocks of queries, for up to half of their scores are masked.
+_LONG, _BLOCK = 512, 256
 _LANES = 128  # splash attention's rows are a multiple of this, and its blocks
 _BLOCKS = (512, 384, 256, 128)
 _PLATFORMS = {"cudnn": ("gpu", "cuda"), "splash": ("tpu",)}
@@ -59,8 +61,18 @@ def attend_row(
         require_shared(attention, reads_RxL is not None)
         return splash_rows(query_RxLxHxD, key_RxLxKxD, value_RxLxKxD, segments_RxL, scale)
     key, value = key_RxLxKxD.swapaxes(1, 2), value_RxLxKxD.swapaxes(1, 2)
-    mask = causal_mask(segments_RxL, reads_RxL)
-    return attend(query_RxLxHxD, key, value, mask, scale, keep_BxHxTxS=keep_RxHxLxL)
+    mask, mixed = causal_mask(segments_RxL, reads_RxL), []
+    for begin, end in _query_blocks(query_RxLxHxD.shape[1]):  # what is after a block's last query is never computed
+        keep = None if keep_RxHxLxL is None else keep_RxHxLxL[:, :, begin:end, :end]
+        seen = mask[:, :, begin:end, :end]
+        mixed.append(attend(query_RxLxHxD[:, begin:end], key[:, :, :end], value[:, :, :end], seen, scale, None, keep))
+    return jnp.concatenate(mixed, axis=1)
+
+
+def _query_blocks(length: int) -> list[tuple[int, int]]:
+    """The places of a row in blocks whose queries are computed together; a row that is not long is one."""
+    size = length if length <= _LONG else _BLOCK
+    return [(begin, min(begin + size, length)) for begin in range(0, length, size)]
 
 
 def splash_rows(

@@ -12,6 +12,7 @@ import pytest
 
 from ftcot_jax.bench.compile_chips import find_topology
 from ftcot_jax.errors import UsageError
+from ftcot_jax.students import fused_attention
 from ftcot_jax.students.fused_attention import attend_row, require_platform, splash_rows
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.settings import StudentSettings
@@ -50,6 +51,29 @@ def check_equal(attend: Any, inputs: list[jax.Array], tolerance: float) -> None:
 def test_splash_attention_equals_xla() -> None:
     """The kernel step by step on the CPU: grouped queries, packed rows, a length that is no multiple of 128."""
     check_equal(functools.partial(splash_rows, interpret=True), drawn(), 2e-5)
+
+
+def test_long_rows_in_blocks_of_queries_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where questions are shared and weights dropped; and a third of the arithmetic is gone."""
+    reads = np.where(SEGMENTS == 1, 2, SEGMENTS)  # the second segment of the first row reads the first one too
+    keep = jax.random.bernoulli(jax.random.key(1), 0.8, (2, 4, LENGTH, LENGTH)).astype(jnp.float32)
+
+    def in_blocks(*inputs: Any) -> jax.Array:
+        with monkeypatch.context() as patch:
+            patch.setattr(fused_attention, "_LONG", LENGTH - 1)
+            patch.setattr(fused_attention, "_BLOCK", 40)
+            return attend_row("xla", *inputs)
+
+    check_equal(in_blocks, drawn(), 2e-5)
+    inputs = (*drawn()[:3], SEGMENTS, SCALE, keep, reads)
+    whole, blocks = (jax.jit(lambda f=f: f(*inputs)) for f in (functools.partial(attend_row, "xla"), in_blocks))
+    np.testing.assert_allclose(blocks(), whole(), atol=2e-5)
+    arguments = drawn()[:3]
+    flops = [
+        jax.jit(lambda q, k, v, f=f: f(q, k, v, SEGMENTS, SCALE)).lower(*arguments).compile().cost_analysis()["flops"]
+        for f in (functools.partial(attend_row, "xla"), in_blocks)
+    ]
+    assert flops[1] < 0.7 * flops[0]
 
 
 @pytest.mark.slow
