@@ -111,7 +111,7 @@ class TimedStep:
         self.shapes = [self._shape(step) for step in range(steps)]
 
     def _shape(self, step: int) -> BatchShape:
-        return self._planner.common([self._planner.batches(trial.data.at(step)) for trial in self._seated])
+        return self._planner.together([trial.data.at(step) for trial in self._seated])[1]
 
     def fill(self) -> float:
         """Puts the trials into the slots; returns seconds a trial, what is compiled for it left out."""

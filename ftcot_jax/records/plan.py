@@ -252,8 +252,22 @@ class Planner:
 
     def batch(self, records: np.ndarray) -> tuple[StepBatch, BatchShape]:
         """Packs `records` (<= B,) and returns the batch and the cheapest shape it fits."""
-        packing, shape = next(self._fitting(records))
-        return _batch(records, packing, shape), shape
+        (batch,), shape = self.together([records])
+        return batch, shape
+
+    def together(self, records_S: Sequence[np.ndarray]) -> tuple[list[StepBatch], BatchShape]:
+        """Packs the records of S slots, each (<= B,), for the cheapest shape that all of them fit."""
+        packed_S: list[_Packed] = [{} for _ in records_S]
+        for shape in self.shapes:
+            batches = []
+            for records, packed in zip(records_S, packed_S, strict=True):
+                packing = self._fit(records, shape, packed)
+                if packing is None:
+                    break
+                batches.append(_batch(records, packing, shape))
+            else:
+                return batches, shape
+        raise AssertionError("the last shape holds every batch")
 
     def batches(self, records: np.ndarray) -> dict[BatchShape, StepBatch]:
         """Packs `records` (<= B,) for every shape that they fit, cheapest first; they fit the last."""
@@ -265,14 +279,23 @@ class Planner:
 
     def _fitting(self, records: np.ndarray) -> Iterator[tuple[Packing, BatchShape]]:
         """The shapes that these records fit, cheapest first, and how they are packed in it."""
-        packed: dict[tuple[int, ...], tuple[Packing, int]] = {}
+        packed: _Packed = {}
         for shape in self.shapes:
-            if shape.room not in packed:
-                packing = self.sizes.pack(records, shape.room)
-                packed[shape.room] = deal_rows(packing, self.sizes.labels[records], shape.microbatches)
-            packing, labels = packed[shape.room]
-            if packing.rows <= shape.rows and labels <= shape.labels:
+            if (packing := self._fit(records, shape, packed)) is not None:
                 yield packing, shape
+
+    def _fit(self, records: np.ndarray, shape: BatchShape, packed: _Packed) -> Packing | None:
+        """How these records are packed in a shape, if they fit; `packed` is what is known of them."""
+        if shape.room not in packed:
+            if not shape.shared and (self.sizes.lengths[records].sum(0) > shape.rows * np.array(shape.room)).any():
+                return None  # as rows full to the last place would show
+            packing = self.sizes.pack(records, shape.room)
+            packed[shape.room] = deal_rows(packing, self.sizes.labels[records], shape.microbatches)
+        packing, labels = packed[shape.room]
+        return packing if packing.rows <= shape.rows and labels <= shape.labels else None
+
+
+_Packed = dict[tuple[int, ...], tuple[Packing, int]]  # by row lengths, with the room for labels
 
 
 def _batch(records: np.ndarray, packing: Packing, shape: BatchShape) -> StepBatch:
@@ -296,17 +319,21 @@ class Efficiency(NamedTuple):
 
 
 # Steps packed beforehand to choose shapes, and afterwards to say how full they were, a whole epoch of a usual set;
-# fewer where they have so many records.
+# fewer steps, groups of trials and slots where these have so many records.
 _PLANNED_STEPS, _PLANNED_RECORDS = 1000, 64_000
+_FEWEST_STEPS, _FEWEST_SLOTS = 16, 2
 
 
 def _sampled_steps(trials: Sequence[TrialData], slots: int, examples: int) -> list[list[np.ndarray]]:
-    """Steps of the first epoch; of each the records of every slot, for trials that are trained side by side."""
-    seated = [trials[at : at + slots] for at in range(0, len(trials), slots)]
-    most = min(_PLANNED_STEPS, max(50, _PLANNED_RECORDS // (examples * len(seated[0]))))
+    """Steps of the first epoch; of each the records of its slots, for trials that are trained side by side."""
+    batches = _PLANNED_RECORDS // examples
+    few = min(slots, len(trials), max(_FEWEST_SLOTS, batches // _FEWEST_STEPS))
+    most = min(_PLANNED_STEPS, max(_FEWEST_STEPS, batches // few))
+    groups = spread(-(-len(trials) // slots), most)
     steps = []
-    for trial_S in seated:
+    for group in groups:
+        trial_S = trials[group * slots : (group + 1) * slots][:few]
         longest = max(trial.steps_in(0) for trial in trial_S)
-        for step in spread(longest, max(10, most // len(seated))):
+        for step in spread(longest, -(-most // len(groups))):
             steps.append([trial.at(step % trial.steps_in(0)) for trial in trial_S])
     return steps

@@ -1,8 +1,9 @@
 """The few batch shapes that get compiled: rows and row lengths that hold a run's batches at the least arithmetic.
 
 Batches of equally many records differ in tokens, so one row length leaves some rows half empty. A shape has a row
-length of its own, and a batch takes the cheapest shape that it fits. Each shape is a program to compile, so there are
-few. The last is the worst case, so every batch fits one.
+length of its own, and a batch takes the cheapest shape that it fits. Each shape is a program to compile when a batch
+first takes it, so there are few: up to four chosen for their cost, one for what is a little beyond them, and the last,
+which holds the worst case. Costs are whole numbers, so that all hosts choose alike.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from ftcot_jax.records.sizes import Sizes
 Room = tuple[int, ...]
 Step = Sequence[np.ndarray]  # of every slot, which share a shape, the numbers of its records
 
-SHAPES = 4  # most that are chosen, besides the worst case
-# Share of the arithmetic that one more shape must save: it takes ten seconds or more to compile.
-_WORTH = 0.01
+SHAPES = 4  # most that are chosen for their cost
+# The part of the arithmetic that one more shape must save, a hundredth: it takes ten seconds or more to compile.
+_WORTH = 100
+_NEVER = 2**50  # the cost of a step in a shape that it does not fit; sums of some hundreds stay exact
 # Label tokens are computed in multiples of this.
 _LABEL_MULTIPLE = 64
 # Row lengths tried first, in multiples of the longest record; then, around the best of them, ever finer parts of it.
@@ -32,7 +34,7 @@ _FINER = (2, 4, 8)
 # one part and of two.
 _AROUND = {1: 8, 2: 2}
 # Records that are packed to compare row lengths, and steps.
-_TRIED_RECORDS, _TRIED_STEPS = 3200, (16, 200)
+_TRIED_RECORDS, _TRIED_STEPS = 8000, (4, 200)
 # Attention's part of a token's cost grows with its row. It weighs as much as all the rest at about this many
 # widths: 12 x width^2 multiplications a token and layer against 2 x length x width, and a softmax that is dearer.
 _EQUAL_AT_WIDTHS = 5
@@ -97,7 +99,7 @@ def choose_shapes(
 
     rooms = [worst.room] if one_length else _rooms(rows, cost, np.array(worst.room), length_multiple)
     candidates = sorted({(int(count), room) for room in rooms for count in rows(room)})
-    paid = np.stack([np.where(rows(room) <= count, count * cost(room), np.inf) for count, room in candidates], 1)
+    paid = np.stack([np.where(rows(room) <= count, count * cost(room), _NEVER) for count, room in candidates], 1)
     chosen = [
         dataclasses.replace(worst, rows=count, length=room[0], source_length=(*room, 0)[1])
         for count, room in (candidates[number] for number in _cheapest_few(paid))
@@ -116,26 +118,26 @@ def _holding(
     steps above all: with an eighth more rows and label tokens than any step sampled needs there.
     """
     last = len(shapes) - 1
-    rows, labels, beyond = shapes[last].rows, [0] * len(shapes), 1
+    most_rows, most_labels, labels_of = shapes[last].rows, 1, [0] * len(shapes)
     for step in steps:
         for number, shape in enumerate(shapes):
             needs = [_need(sizes, records, shape.room, shape.microbatches) for records in step]
-            wanted, most = (max(1, *part) for part in zip(*needs, strict=True))
-            beyond = max(beyond, most)
-            if wanted <= shape.rows:
-                labels[number] = max(labels[number], most)
+            rows, labels = (max(1, *part) for part in zip(*needs, strict=True))
+            most_labels = max(most_labels, labels)
+            if rows <= shape.rows:
+                labels_of[number] = max(labels_of[number], labels)
                 break
             if number == last:
-                rows = max(rows, wanted)
+                most_rows = max(most_rows, rows)
     multiple = _LABEL_MULTIPLE * worst.microbatches
-    holding, most = [], 0
-    for shape, wanted in zip(shapes, labels, strict=True):
-        most = max(most, wanted)  # a dearer shape also takes what has too many labels for a cheaper one
-        if wanted:
-            holding.append(dataclasses.replace(shape, labels=min(_round_up(most, multiple), worst.labels)))
-    rows = min(_round_up(-(-rows * 9 // 8), row_multiple), worst.rows)
-    beyond = min(_round_up(-(-beyond * 9 // 8), multiple), worst.labels)
-    return [*holding, dataclasses.replace(shapes[last], rows=rows, labels=beyond)]
+    holding = []
+    for number, shape in enumerate(shapes):
+        if labels_of[number]:  # a dearer shape also takes what has too many labels for a cheaper one
+            labels = min(_round_up(max(labels_of[: number + 1]), multiple), worst.labels)
+            holding.append(dataclasses.replace(shape, labels=labels))
+    rows = min(_round_up(-(-most_rows * 9 // 8), row_multiple), worst.rows)
+    labels = min(_round_up(-(-most_labels * 9 // 8), multiple), worst.labels)
+    return [*holding, dataclasses.replace(shapes[last], rows=rows, labels=labels)]
 
 
 def _need(sizes: Sizes, records: np.ndarray, room: Room, microbatches: int) -> tuple[int, int]:
@@ -148,14 +150,14 @@ def _cheapest_few(paid_SxC: np.ndarray) -> list[int]:
     """Chooses few of C candidates so that S steps, each in the cheapest chosen one, cost about the least.
 
     Args:
-      paid_SxC: cost of each step in each candidate, infinite where it does not fit.
+      paid_SxC: int64 cost of each step in each candidate, `_NEVER` where it does not fit.
     """
 
-    def spent(chosen: list[int]) -> float:
-        return float(paid_SxC[:, chosen].min(1).sum())
+    def spent(chosen: list[int]) -> int:
+        return int(paid_SxC[:, chosen].min(1).sum())
 
     def with_best(chosen: list[int]) -> list[int]:
-        so_far = paid_SxC[:, chosen].min(1, initial=np.inf)
+        so_far = paid_SxC[:, chosen].min(1, initial=_NEVER)
         return [*chosen, int(np.minimum(so_far[:, None], paid_SxC).sum(0).argmin())]
 
     def exchanged(chosen: list[int]) -> list[int]:
@@ -166,21 +168,21 @@ def _cheapest_few(paid_SxC: np.ndarray) -> list[int]:
     chosen = with_best([])
     while len(chosen) < SHAPES:
         more = exchanged(with_best(chosen))
-        if spent(more) > (1 - _WORTH) * spent(chosen):
+        if _WORTH * spent(more) > (_WORTH - 1) * spent(chosen):
             break
         chosen = more
     return chosen
 
 
-def _row_cost(room: Room, width: int) -> float:
-    """Arithmetic of a row, in that of a token that attends to nothing."""
-    target, *source = room
-    row = target * (1 + sum(room) / (_EQUAL_AT_WIDTHS * width))  # a decoder's token reads its row, and its source
-    return row + sum(length * (1 + length / (_EQUAL_AT_WIDTHS * width)) for length in source)
+def _row_cost(room: Room, width: int) -> int:
+    """Arithmetic of a row, in parts of that of a token that attends to nothing, `_EQUAL_AT_WIDTHS` x width of them."""
+    (target, *source), alone = room, _EQUAL_AT_WIDTHS * width
+    row = target * (alone + sum(room))  # a decoder's token reads its row, and its source
+    return row + sum(length * (alone + length) for length in source)
 
 
 def _rooms(
-    rows: Callable[[Room], np.ndarray], cost: Callable[[Room], float], longest: np.ndarray, length_multiple: int
+    rows: Callable[[Room], np.ndarray], cost: Callable[[Room], int], longest: np.ndarray, length_multiple: int
 ) -> list[Room]:
     """Row lengths that shapes may have: around the one at which all steps together would cost the least.
 
@@ -191,8 +193,8 @@ def _rooms(
       length_multiple: row lengths are multiples of it.
     """
 
-    def of_all(room: Room) -> float:
-        return float(rows(room).sum()) * cost(room)
+    def of_all(room: Room) -> int:
+        return int(rows(room).sum()) * cost(room)
 
     rooms = longest * np.array(list(itertools.product(_ROW_MULTIPLES, repeat=len(longest))))
     best = min((tuple(room.tolist()) for room in rooms), key=of_all)

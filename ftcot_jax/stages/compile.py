@@ -29,6 +29,7 @@ from ftcot_jax.stages.trials import PAPER_EXAMPLES, Job, prepare
 from ftcot_jax.students.fused_attention import require_platform
 from ftcot_jax.students.load import load_student
 from ftcot_jax.students.student import Student
+from ftcot_jax.sweeps.plan_work import activation_bytes
 from ftcot_jax.tasks.templates import get_template
 from ftcot_jax.training.flops import StepFlops, peak_flops
 from ftcot_jax.training.mesh import make_mesh
@@ -43,7 +44,7 @@ class Batches:
 
     Attributes:
       usual: the shape that most steps have.
-      largest: the one that any step fits.
+      largest: the one that holds most for the backward pass.
       lengths: (B, P) tokens of each part of a usual step's records.
       labels: (B,) their label tokens.
       records: in the table.
@@ -186,7 +187,7 @@ def _silent(line: str) -> None:
 
 
 def _from_records(jobs: Sequence[Job], student: Student, shares: int, slots: int) -> Batches:
-    """As the pool would choose them; a step has the largest shape that any slot needs."""
+    """As the pool would choose them; a step has the cheapest shape that all its slots fit."""
     tables = {job.records.artifact.address: job.records.table for job in jobs}
     offsets, total = {}, 0
     for name, one in tables.items():
@@ -206,18 +207,28 @@ def _from_records(jobs: Sequence[Job], student: Student, shares: int, slots: int
     )
     seated = [data[slot % len(data)] for slot in range(slots)]
     steps = range(0, min(_SAMPLED_STEPS, min(one.steps_in(0) for one in data)))
-    shapes = [planner.common([planner.batches(one.at(step)) for one in seated[:_SAMPLED_STEPS]]) for step in steps]
+    shapes = [planner.together([one.at(step) for one in seated[:_SAMPLED_STEPS]])[1] for step in steps]
     usual = collections.Counter(shapes).most_common(1)[0][0]
     typical = data[0].at(0)
     return Batches(
         usual,
-        planner.shapes[-1],
+        max(planner.shapes, key=lambda shape: _held(student, shape)),
         planner.sizes.lengths[typical],
         planner.sizes.labels[typical],
         len(table),
         int(table.lengths.sum()),
         f"the run's own {len(table)} records",
     )
+
+
+def _held(student: Student, shape: BatchShape) -> float:
+    """Bytes that the backward pass keeps of a batch, about: long rows have many scores, others more places."""
+    compute, width = student.compute, jax.eval_shape(student.head, student.shapes).shape[1]
+    of_token = [
+        activation_bytes(student.shapes_by_path, width, length, compute.dtype, compute.remat, compute.attention)
+        for length in shape.room
+    ]
+    return shape.rows * sum(length * each for length, each in zip(shape.room, of_token, strict=True))
 
 
 def _assumed(recipe: Recipe, student: Student, shares: int, record_tokens: int, label_tokens: int) -> Batches:

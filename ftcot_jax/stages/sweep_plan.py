@@ -36,6 +36,7 @@ from ftcot_jax.training.step import new_state
 
 _SURE: tuple[How, ...] = ("exact", "about", "at most")
 _UNEVEN = 1.25  # the fullest batch's tokens against the mean's, and room that packing leaves
+_ROW = 1.5  # a row against the longest record, about, where no row length is set
 
 
 @dataclasses.dataclass
@@ -287,18 +288,18 @@ def _bytes(
     one = tree_bytes(jax.eval_shape(new_state, trained, Hyper.of(recipe.train, 1)))
     state = (tree_bytes(frozen) + here * one) // split
     at_once = 1 if device.backend == "cpu" else here
-    tokens = 0.0
+    tokens = row = 0.0
     for work in works:
         lengths, batch = work.facts.lengths, work.facts.spec.recipe.train.batch
         if lengths is not None:
+            row = max(row, batch.row_length if batch.tokens else _ROW * int(lengths.parts_NxP.max()))
             tokens = max(
                 tokens, batch.tokens or (batch.examples or 8) * float(lengths.parts_NxP.sum(1).mean()) * _UNEVEN
             )
     tokens /= axes["data"] * axes["fsdp"] * max(work.facts.spec.recipe.train.microbatches for work in works)
-    longest = max((int(w.facts.lengths.parts_NxP.max()) for w in works if w.facts.lengths is not None), default=0)
     compute = student.on(device.backend).compute
     per_token = activation_bytes(
-        student.shapes_by_path, _head(student)[1], longest, compute.dtype, compute.remat, compute.attention
+        student.shapes_by_path, _head(student)[1], row, compute.dtype, compute.remat, compute.attention
     )
     return state, int(at_once * (tree_bytes(trained) / split + tokens * per_token / axes["tensor"]))
 

@@ -145,23 +145,23 @@ def scan_layers(
     def step(carry: Carry, layer: tuple[Any, Any]) -> tuple[Carry, Output]:
         return apply(nnx.merge(graphdef, layer[0]), rows_apart(carry), layer[1])
 
-    if remat in _SAVED:
+    if remat in _POLICIES:
         # A scan keeps the backward pass's recomputation apart from the forward pass by itself.
-        step = jax.checkpoint(step, prevent_cse=False, policy=_SAVED[remat])
+        step = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[remat])
     return jax.lax.scan(step, carry, (weights, per_layer))
 
 
-# Products, a softmax's division and what norms sum up; activations, masks and norms are cheaper computed again than
-# written and read.
-_DEAR = frozenset({"dot_general", "div", "reduce_sum", "rsqrt"})
+# Products, exponentials and sums; activations, masks and norms are cheaper computed again than written and read. Of a
+# softmax its exponentials are kept, from which its derivative needs nothing dear, so its scores are not.
+_DEAR = frozenset({"dot_general", "exp", "reduce_sum", "rsqrt"})
 
 
-def _dear(primitive: Any, *_: Any, **__: Any) -> bool:
+def _is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name in _DEAR
 
 
-_SAVED: dict[str, Callable[..., bool] | None] = {
-    "cheap": _dear,
+_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "cheap": _is_dear,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": None,
 }

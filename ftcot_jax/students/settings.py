@@ -43,8 +43,8 @@ class StudentSettings(BaseModel):
     remat: Literal["auto", "none", "cheap", "dots", "full"] = Field(
         "auto",
         description="What the backward pass recomputes instead of storing: nothing; what is cheap, so all but "
-        "products, norms' sums and attention's weights; all but the matrix products with weights; or every layer "
-        "whole. auto: dots on a TPU, cheap elsewhere.",
+        "products, exponentials and sums, of XLA's attention; all but the matrix products with weights; or every "
+        "layer whole. auto: dots on a TPU; elsewhere cheap with XLA's attention, and none with another kernel.",
     )
 
     dropout: bool = Field(

@@ -106,7 +106,8 @@ class Student:
         """This student as it computes on devices of a platform, such as "tpu": what it left open is chosen."""
         if self.compute.remat != "auto":
             return self
-        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else "cheap")
+        elsewhere = "cheap" if self.compute.attention == "xla" else "none"  # other kernels would run twice
+        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else elsewhere)
         return Student(self._family, self.config, self.tokenizer, chosen, self.folder)
 
     @functools.cached_property

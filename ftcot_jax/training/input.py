@@ -118,12 +118,9 @@ class Resident:
 
     def next(self) -> Fed:
         none = np.zeros(0, int)
-        records = [none if seat is None else next(seat) for seat in self._seats]
-        batches_S = [self._planner.batches(slot) for slot in records]
-        shape = self._planner.common(batches_S)
-        return Fed(
-            self._table, stack_batches([batches[shape] for batches in batches_S]), shape, list(map(len, records))
-        )
+        records_S = [none if seat is None else next(seat) for seat in self._seats]
+        batches_S, shape = self._planner.together(records_S)
+        return Fed(self._table, stack_batches(batches_S), shape, list(map(len, records_S)))
 
     def close(self) -> None:
         pass

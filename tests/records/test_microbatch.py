@@ -33,14 +33,14 @@ def test_every_record_is_whole_in_one_microbatch(kind: Kind, microbatches: int, 
     table = device_table(TABLE)
     for step in range(2 * trial.steps_in(0)):
         records = trial.at(step)
-        for room, planned in planner.batches(records).items():  # slots of other batches may need a larger shape
-            assert room.rows % (microbatches * share) == 0
-            assert room.labels % (64 * microbatches) == 0
+        for shape, planned in planner.batches(records).items():  # slots of other batches may need a larger one
+            assert shape.rows % (microbatches * share) == 0
+            assert shape.labels % (64 * microbatches) == 0
             around = PairTokens(1, 0)
-            whole = assemble(table, planned, room) if kind == "decoder" else None
-            parts = divide(whole or assemble_pairs(table, planned, room, around), microbatches)
-            assert parts.label.shape == (microbatches, room.labels // microbatches)
-            assert parts.text.tokens.shape == (microbatches, room.rows // microbatches, room.length)
+            whole = assemble(table, planned, shape) if kind == "decoder" else None
+            parts = divide(whole or assemble_pairs(table, planned, shape, around), microbatches)
+            assert parts.label.shape == (microbatches, shape.labels // microbatches)
+            assert parts.text.tokens.shape == (microbatches, shape.rows // microbatches, shape.length)
             found = []
             for number in range(microbatches):
                 part = jax.tree.map(lambda leaf, n=number: np.asarray(leaf[n]), parts)

@@ -64,6 +64,10 @@ def test_slots_share_a_shape_that_is_chosen_for_all_of_them() -> None:
         for step in range(50):
             batches = [planner.batches(trial.at(step)) for trial in trials]
             shape = planner.common(batches)
+            packed, same = planner.together([trial.at(step) for trial in trials])
+            assert same == shape
+            for one, other in zip(packed, batches, strict=True):
+                assert all(map(np.array_equal, one, other[shape]))
             cheaper = planner.shapes[: planner.shapes.index(shape)]
             assert all(any(other not in one for one in batches) for other in cheaper)
             used.append(8 * shape.rows * shape.length)

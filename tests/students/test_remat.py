@@ -38,8 +38,22 @@ def test_what_was_left_open_is_chosen_by_platform(written: Callable[[str], Stude
         chosen = plain.on(platform)
         assert chosen.compute == dataclasses.replace(plain.compute, remat=remat)
         assert (chosen.shapes_by_path, chosen.folder) == (plain.shapes_by_path, plain.folder)
+    other = load_student(StudentSettings(checkpoint=str(plain.folder), attention="cudnn", dtype="bfloat16"))
+    assert other.on("gpu").compute.remat == "none", "its kernel would run twice"
     full = load_student(StudentSettings(checkpoint=str(plain.folder), remat="full"))
     assert full.on("tpu").compute.remat == full.on("cpu").compute.remat == "full"
+
+
+@pytest.mark.parametrize(("remat", "kept"), [("none", 2), ("cheap", 1), ("dots", 0), ("full", 0)])
+def test_attention_keeps_so_many_numbers_a_pair_of_places(remat: Any, kept: int) -> None:
+    """Arrays (layers, ..., L, L) that the forward pass hands to the backward pass."""
+    fields = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+    student = load_student(StudentSettings(scratch=fields | {"num_hidden_layers": 3}, remat=remat), ["a", "b"])
+    row = jnp.ones((2, 40), jnp.int32)
+    gradient = jax.grad(lambda params: student.hidden(params, row, row, row).sum())
+    scans = [one for one in jax.make_jaxpr(gradient)(student.shapes).eqns if one.primitive.name == "scan"]
+    forward = [leaf.aval for leaf in scans[0].outvars]
+    assert sum(leaf.shape[-2:] == (40, 40) and leaf.dtype == jnp.float32 for leaf in forward) == kept
 
 
 @pytest.mark.slow

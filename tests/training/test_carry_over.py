@@ -58,7 +58,7 @@ def our_losses(student: Any, table: RecordTable, shapes: int = 9) -> tuple[np.nd
     Args:
       student: read from a checkpoint.
       table: the records.
-      shapes: how many of the batch shapes are used, the largest; each takes seconds to compile.
+      shapes: how many of the batch shapes are used, the dearest; each takes seconds to compile.
     """
     params = student.load()
     trial = TrialData(np.arange(len(table)), seed=0, batch_examples=BATCH)

@@ -66,9 +66,8 @@ def run_slots(
     step_slots = make_train_step(STUDENT, layout, executor)  # type: ignore[arg-type]
     losses = []
     for step in range(steps):
-        planned = [planner.batches(data.at(step)) for data, _, _ in trials]
-        shape = planner.common(planned)
-        state, metrics = step_slots(state, table, stack_batches([batches[shape] for batches in planned]), shape)
+        batches, shape = planner.together([data.at(step) for data, _, _ in trials])
+        state, metrics = step_slots(state, table, stack_batches(batches), shape)
         losses.append(np.asarray(metrics.loss))
     return state, np.array(losses)
 
