@@ -106,7 +106,7 @@ def step(
     state = empty_slots(jax.eval_shape(new_state, student.shapes, hyper), slots, laid, student.sharding_rules)
     for slot in range(slots):
         state = refill(state, slot, new_state(student.init(jax.random.key(slot)), hyper))
-    shape = planner.shapes[-1]  # all steps in one shape
+    shape = planner.shapes[-1]  # all steps in one shape, a row each of the longest record
     advance, on_device = make_train_step(student, laid, executor), on_all(laid, host_table(table))
     taken = []
     for number in range(1 + _WARM + repeats):
