@@ -44,7 +44,7 @@ class Compute:
 
     Attributes:
       dtype: of the activations.
-      remat: what the backward pass recomputes; "auto", which is "none" until `Student.on` chooses.
+      remat: what the backward pass recomputes; "auto", which is "none" until `on` chooses.
       dropout: whether the config's dropout rates count where a caller asks for dropout.
       lora: what is trained instead of the weights; None trains the weights.
       attention: which kernel attends over packed rows.
@@ -55,6 +55,13 @@ class Compute:
     dropout: bool = True
     lora: Lora | None = None
     attention: str = "xla"
+
+    def on(self, platform: str) -> Compute:
+        """The same on devices of a platform, such as "tpu": what was left open is chosen."""
+        if self.remat != "auto":
+            return self
+        elsewhere = "cheap" if self.attention == "xla" else "none"  # another kernel would run twice
+        return dataclasses.replace(self, remat="dots" if platform == "tpu" else elsewhere)
 
     @property
     def activations(self) -> jnp.dtype:

@@ -6,7 +6,6 @@ Every method that takes params is pure and can be jitted, differentiated, and vm
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -21,17 +20,7 @@ from ftcot_jax.errors import FtcotError
 from ftcot_jax.students import text_ids
 from ftcot_jax.students.checkpoint import match_tensors, open_tensors, read_parameter, weights_identity
 from ftcot_jax.students.dropout import Dropout
-from ftcot_jax.students.family import (
-    Compute,
-    Config,
-    Decoder,
-    EncoderDecoder,
-    Family,
-    Kind,
-    Params,
-    Rules,
-    Writer,
-)
+from ftcot_jax.students.family import Compute, Config, Decoder, EncoderDecoder, Family, Kind, Params, Rules, Writer
 from ftcot_jax.students.fused_attention import require_attention
 from ftcot_jax.students.kv_cache import Cache, LayerKV
 from ftcot_jax.students.layers_apart import are_apart, layers_apart
@@ -104,10 +93,9 @@ class Student:
 
     def on(self, platform: str) -> Student:
         """This student as it computes on devices of a platform, such as "tpu": what it left open is chosen."""
-        if self.compute.remat != "auto":
+        chosen = self.compute.on(platform)
+        if chosen == self.compute:
             return self
-        elsewhere = "cheap" if self.compute.attention == "xla" else "none"  # other kernels would run twice
-        chosen = dataclasses.replace(self.compute, remat="dots" if platform == "tpu" else elsewhere)
         return Student(self._family, self.config, self.tokenizer, chosen, self.folder)
 
     @functools.cached_property
